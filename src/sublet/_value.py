@@ -13,10 +13,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, ClassVar, Self, dataclass_transform
+    from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+    AnyValue = TypeVar("AnyValue", bound="Value")
 else:
 
-    def dataclass_transform(**_):
+    def dataclass_transform(**_: object) -> object:
         """Stand in for typing's decorator, which only type checkers read."""
         return lambda cls: cls
 
@@ -45,7 +47,7 @@ class Value:
 
     if not TYPE_CHECKING:
 
-        def __init__(self, *args, **kwargs):
+        def __init__(self, *args: object, **kwargs: object) -> None:
             fields = self._fields
             values = self.__dict__
             values.update(self._defaults)
@@ -89,6 +91,6 @@ class Value:
         return f"{type(self).__name__}({shown})"
 
 
-def replace(value: Self, **changes: Any) -> Self:  # type: ignore[misc]
+def replace(value: AnyValue, **changes: Any) -> AnyValue:
     """Return a copy of *value* with the named fields changed; the checks run again."""
-    return type(value)(**{**{name: getattr(value, name) for name in value._fields}, **changes})  # type: ignore[attr-defined]
+    return type(value)(**{**{name: getattr(value, name) for name in value._fields}, **changes})

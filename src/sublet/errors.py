@@ -3,7 +3,7 @@
     SubletError              anything that Sublet can explain; exit status 125
     ├── InputError           the request itself is wrong: an option, a value, a combination
     │   ├── NotationError    a text in one of the notations (uid_map, subuid, ...) does not parse
-    │   └── MapError         an ID map that the kernel would not take (overlap, too many extents, ...)
+    │   └── MapError         an ID map that the kernel would not take: overlap, too many extents
     ├── NotDelegatedError    the request asks for IDs that are not delegated to the caller
     ├── HostError            this machine cannot do it: a missing helper, a sysctl, a kernel feature
     ├── PlanError            a plan, in JSON or in its wire form, that is malformed or inconsistent
@@ -67,7 +67,7 @@ class NotDelegatedError(SubletError):
 
 
 class HostError(SubletError):
-    """This machine cannot do what was asked."""
+    """What was asked cannot be done on this machine."""
 
 
 class PlanError(SubletError, ValueError):

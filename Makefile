@@ -1,0 +1,71 @@
+# One target each to run, test, check and measure. Every target sets up what it needs, on a machine
+# with Python 3.11, make and a C compiler; setting up again takes a fraction of a second.
+
+PYTHON ?= python3
+MINUTES ?= 1
+# Options for pytest, e.g. make test PYTEST="-k idmap -x"
+PYTEST ?=
+JOBS ?= 2
+
+BIN := .venv/bin
+EXECUTOR := src/sublet/sublet-exec
+C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/tests/*.c csrc/tests/*.h csrc/fuzz/*.c)
+C_GENERATED := csrc/wire.h csrc/wire_tables.c
+C_INPUT := $(C_FILES) csrc/build.py
+
+.PHONY: run test test-c check check-python check-c check-generated bench fuzz sanitize clean \
+	setup-run setup-test setup-check setup-bench
+
+run: setup-run $(EXECUTOR)
+	scripts/demo $(BIN)/sublet
+
+test: setup-test test-c $(EXECUTOR)
+	$(BIN)/pytest -n $(JOBS) $(PYTEST)
+
+test-c: setup-test
+	$(MAKE) --no-print-directory build/test/sublet-exec-tests
+	build/test/sublet-exec-tests
+
+check: setup-check check-python check-c check-generated
+
+check-python: setup-check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+check-c: setup-check
+	clang-format --dry-run -Werror $(filter-out $(C_GENERATED),$(C_FILES))
+	CC=gcc $(BIN)/python csrc/build.py --werror -o build/check/gcc
+	CC=clang $(BIN)/python csrc/build.py --werror -o build/check/clang
+
+check-generated: setup-check
+	$(BIN)/python spec/generate.py --check
+	$(BIN)/python spec/syscalls.py --check
+
+bench: setup-bench $(EXECUTOR)
+	$(BIN)/python bench/run.py
+
+# Each fuzz target runs for MINUTES; what it finds is kept in build/corpus/, seeds in csrc/fuzz/.
+fuzz: setup-test
+	$(BIN)/python csrc/build.py --variant fuzz
+	scripts/fuzz $(MINUTES)
+
+# The whole suite, with an executor that AddressSanitizer and UBSan watch.
+sanitize: setup-test test-c
+	$(MAKE) --no-print-directory build/asan/sublet-exec
+	SUBLET_EXEC=$(CURDIR)/build/asan/sublet-exec $(BIN)/pytest -n $(JOBS) $(PYTEST)
+
+$(EXECUTOR): $(C_INPUT) | setup-run
+	$(BIN)/python csrc/build.py
+
+build/asan/sublet-exec: $(C_INPUT)
+	$(BIN)/python csrc/build.py --variant asan
+
+build/test/sublet-exec-tests: $(C_INPUT)
+	$(BIN)/python csrc/build.py --variant test
+
+setup-run setup-test setup-check setup-bench: setup-%:
+	@$(PYTHON) scripts/setup $*
+
+clean:
+	rm -rf build dist $(EXECUTOR)
