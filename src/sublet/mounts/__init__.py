@@ -1,0 +1,1 @@
+"""Mount values: attributes, propagation and the operations that build a root. Pure."""

@@ -1,0 +1,1 @@
+"""The plan: values, validation, JSON twin, wire codec, explanation. Pure."""
