@@ -219,3 +219,29 @@ class Console(Operation):
     """The pty of the plan's terminal appears at ``target``; nothing happens without a terminal."""
 
     kind: ClassVar[str] = "console"
+
+
+OPERATIONS: dict[str, type[Operation]] = {
+    class_.kind: class_
+    for class_ in (
+        Bind,
+        Overlay,
+        Tmpfs,
+        Proc,
+        Sysfs,
+        Devpts,
+        Mqueue,
+        Cgroup2,
+        Device,
+        Directory,
+        File,
+        BindFile,
+        Symlink,
+        Mask,
+        Remount,
+        Chmod,
+        Sysctl,
+        Console,
+    )
+}
+"""The classes by their kind, in the order of spec/wire.toml."""
