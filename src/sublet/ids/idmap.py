@@ -195,6 +195,23 @@ class IdMap(Value):
             index = max(index, at - 1)
         return IdMap(tuple(sorted(parts, key=lambda part: part.inside)))
 
+    def fit_into(self, parent: IdMap) -> IdMap:
+        """Return the same map, cut so that each extent lies within one extent of the *parent*.
+
+        The kernel wants it so of a nested namespace: it looks each extent up in the parent's map
+        as a whole, and refuses (EPERM) one that crosses from one extent of the parent's to another
+        (map_id_range_down() in kernel/user_namespace.c). Sorted by inside. MapError, which names
+        them, where the parent does not map all of the outside IDs.
+        """
+        known = IdSet(tuple(Range(OutsideId(e.inside), e.inside_end) for e in parent.extents))
+        missing = self.outside_set().difference(known)
+        if missing:
+            raise MapError(
+                f"the parent user namespace has no mapping for the outside IDs {missing}",
+                hint="A namespace can only pass on IDs that it has itself.",
+            )
+        return self.compose(parent).compose(parent.invert())
+
     def restrict_inside(self, ids: IdSet[InsideId]) -> IdMap:
         """Return the part of the map whose inside IDs are in *ids*, sorted by inside."""
         keep = IdMap(tuple(Extent(s.start, OutsideId(s.start), s.count) for s in ids))

@@ -105,6 +105,26 @@ def test_compose(child: IdMap, parent: IdMap) -> None:
     assert pairs(child.compose(parent)) == oracle
 
 
+@given(between("a", "b"), between("b", "c"))
+def test_fitted_into_a_parent_each_extent_lies_within_one_of_the_parents(
+    child: IdMap, parent: IdMap
+) -> None:
+    missing = set(pairs(child).values()) - set(pairs(parent))
+    if missing:
+        with pytest.raises(MapError, match=f"no mapping for the outside IDs {min(missing)}:"):
+            child.fit_into(parent)
+        child = child.restrict_outside(
+            IdSet.of(Range(OutsideId(e.inside), e.inside_end) for e in parent.extents)
+        )
+    fitted = child.fit_into(parent)
+    assert pairs(fitted) == pairs(child)
+    for part in fitted.extents:
+        assert any(
+            upper.inside <= part.outside and part.outside_end <= upper.inside_end
+            for upper in parent.extents
+        )
+
+
 @given(between("a", "b"), between("b", "c"), between("c", "d"))
 def test_compose_is_associative(a: IdMap, b: IdMap, c: IdMap) -> None:
     assert a.compose(b).compose(c) == a.compose(b.compose(c))
