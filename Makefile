@@ -20,7 +20,7 @@ run: setup-run $(EXECUTOR)
 	scripts/demo $(BIN)/sublet
 
 test: setup-test test-c $(EXECUTOR)
-	$(BIN)/pytest -n $(JOBS) $(PYTEST)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(PYTEST)
 
 test-c: setup-test
 	$(MAKE) --no-print-directory build/test/sublet-exec-tests
@@ -53,7 +53,7 @@ fuzz: setup-test
 # The whole suite, with an executor that AddressSanitizer and UBSan watch.
 sanitize: setup-test test-c
 	$(MAKE) --no-print-directory build/asan/sublet-exec
-	SUBLET_EXEC=$(CURDIR)/build/asan/sublet-exec $(BIN)/pytest -n $(JOBS) $(PYTEST)
+	SUBLET_EXEC=$(CURDIR)/build/asan/sublet-exec $(BIN)/pytest -n $(JOBS) --dist loadgroup $(PYTEST)
 
 $(EXECUTOR): $(C_INPUT) | setup-run
 	$(BIN)/python csrc/build.py
