@@ -1,6 +1,7 @@
-/* Raw system calls of the newer kernels, with the numbers, structures and constants that older C library and kernel headers
- * lack. The values are the kernel's (include/uapi), the same on x86_64 and aarch64. Nothing of <sys/mount.h> or
- * <linux/mount.h> is included here or needed beside this header: the two contradict each other in some versions. */
+/* Raw system calls of the newer kernels, with the numbers, structures and constants that older C
+ * library and kernel headers lack. The values are the kernel's (include/uapi), the same on x86_64
+ * and aarch64. Nothing of <sys/mount.h> or <linux/mount.h> is included here or needed beside this
+ * header: the two contradict each other in some versions. */
 
 #ifndef SUBLET_SYSCALLS_H
 #define SUBLET_SYSCALLS_H
@@ -53,6 +54,9 @@
 #ifndef SYS_mount_setattr
 #define SYS_mount_setattr 442
 #endif
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
 #ifndef SYS_statmount
 #define SYS_statmount 457
 #endif
@@ -73,7 +77,9 @@ struct sys_open_how {
 #define RESOLVE_IN_ROOT 0x10
 #endif
 
-static inline int sys_openat2(int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve) {
+static inline int sys_openat2(int dir, const char *path, uint64_t flags, uint64_t mode,
+                              uint64_t resolve)
+{
     struct sys_open_how how = {.flags = flags | O_CLOEXEC, .mode = mode, .resolve = resolve};
     return (int)syscall(SYS_openat2, dir, path, &how, sizeof how);
 }
@@ -135,6 +141,12 @@ struct sys_mount_attr {
 #ifndef STATX_MNT_ID
 #define STATX_MNT_ID 0x1000
 #endif
+#ifndef STATX_MNT_ID_UNIQUE
+#define STATX_MNT_ID_UNIQUE 0x4000
+#endif
+#ifndef AT_STATX_DONT_SYNC
+#define AT_STATX_DONT_SYNC 0x4000
+#endif
 
 /* fsconfig(2) commands. In some headers they are an enum: names of our own. */
 #define SYS_FSCONFIG_SET_FLAG 0
@@ -142,31 +154,93 @@ struct sys_mount_attr {
 #define SYS_FSCONFIG_SET_FD 5
 #define SYS_FSCONFIG_CMD_CREATE 6
 
-static inline int sys_open_tree(int dir, const char *path, unsigned int flags) {
+static inline int sys_open_tree(int dir, const char *path, unsigned int flags)
+{
     return (int)syscall(SYS_open_tree, dir, path, flags | (unsigned int)OPEN_TREE_CLOEXEC);
 }
 
-static inline int sys_move_mount(int from, const char *from_path, int to, const char *to_path, unsigned int flags) {
+static inline int sys_move_mount(int from, const char *from_path, int to, const char *to_path,
+                                 unsigned int flags)
+{
     return (int)syscall(SYS_move_mount, from, from_path, to, to_path, flags);
 }
 
-static inline int sys_mount_setattr(int dir, const char *path, unsigned int flags, const struct sys_mount_attr *attr) {
+static inline int sys_mount_setattr(int dir, const char *path, unsigned int flags,
+                                    const struct sys_mount_attr *attr)
+{
     return (int)syscall(SYS_mount_setattr, dir, path, flags, attr, sizeof *attr);
 }
 
-static inline int sys_fsopen(const char *type) {
+static inline int sys_fsopen(const char *type)
+{
     return (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
 }
 
-static inline int sys_fsconfig(int fs, unsigned int command, const char *key, const void *value, int aux) {
+static inline int sys_fsconfig(int fs, unsigned int command, const char *key, const void *value,
+                               int aux)
+{
     return (int)syscall(SYS_fsconfig, fs, command, key, value, aux);
 }
 
-static inline int sys_fsmount(int fs, unsigned int attributes) {
+static inline int sys_fsmount(int fs, unsigned int attributes)
+{
     return (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes);
 }
 
-static inline int sys_pivot_root(const char *new_root, const char *put_old) {
+static inline int sys_fchmodat2(int dir, const char *path, mode_t mode, int flags)
+{
+    return (int)syscall(SYS_fchmodat2, dir, path, mode, flags);
+}
+
+/* statx(2), as far as its layout is needed here; older C libraries know no mount IDs. */
+struct sys_statx {
+    uint32_t mask;
+    uint32_t block_size;
+    uint64_t attributes;
+    uint8_t between[0x80];
+    uint64_t mount; /* with STATX_MNT_ID or STATX_MNT_ID_UNIQUE */
+    uint8_t rest[0x68];
+};
+_Static_assert(sizeof(struct sys_statx) == 256, "statx");
+
+static inline int sys_statx(int dir, const char *path, int flags, unsigned int mask,
+                            struct sys_statx *out)
+{
+    return (int)syscall(SYS_statx, dir, path, flags, mask, out);
+}
+
+/* statmount(2), since Linux 6.8 */
+struct sys_statmount_request {
+    uint32_t size;
+    uint32_t reserved;
+    uint64_t mount; /* the unique ID */
+    uint64_t mask;
+};
+
+struct sys_statmount {
+    uint32_t size;
+    uint32_t options;
+    uint64_t mask;
+    uint32_t device[2];
+    uint64_t magic;
+    uint32_t superblock_flags;
+    uint32_t type;
+    uint64_t mount, parent;
+    uint32_t old_mount, old_parent;
+    uint64_t attributes;
+    uint64_t rest[55];
+};
+_Static_assert(sizeof(struct sys_statmount) == 512, "statmount");
+#define SYS_STATMOUNT_MNT_BASIC 0x2
+
+static inline int sys_statmount(uint64_t mount, uint64_t mask, struct sys_statmount *out)
+{
+    struct sys_statmount_request request = {sizeof request, 0, mount, mask};
+    return (int)syscall(SYS_statmount, &request, out, sizeof *out, 0U);
+}
+
+static inline int sys_pivot_root(const char *new_root, const char *put_old)
+{
     return (int)syscall(SYS_pivot_root, new_root, put_old);
 }
 
@@ -205,23 +279,29 @@ struct sys_clone_args {
 #endif
 
 /* As fork(2) does: without a stack of its own the child goes on from here. */
-static inline pid_t sys_clone3(struct sys_clone_args *args) {
+static inline pid_t sys_clone3(struct sys_clone_args *args)
+{
     return (pid_t)syscall(SYS_clone3, args, sizeof *args);
 }
 
-static inline int sys_pidfd_open(pid_t pid, unsigned int flags) {
+static inline int sys_pidfd_open(pid_t pid, unsigned int flags)
+{
     return (int)syscall(SYS_pidfd_open, pid, flags);
 }
 
-static inline int sys_pidfd_send_signal(int pidfd, int signal) {
+static inline int sys_pidfd_send_signal(int pidfd, int signal)
+{
     return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, (void *)0, 0U);
 }
 
-static inline int sys_close_range(unsigned int first, unsigned int last, unsigned int flags) {
+static inline int sys_close_range(unsigned int first, unsigned int last, unsigned int flags)
+{
     return (int)syscall(SYS_close_range, first, last, flags);
 }
 
-static inline int sys_execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags) {
+static inline int sys_execveat(int dir, const char *path, char *const argv[], char *const envp[],
+                               int flags)
+{
     return (int)syscall(SYS_execveat, dir, path, argv, envp, flags);
 }
 
@@ -232,7 +312,8 @@ static inline int sys_execveat(int dir, const char *path, char *const argv[], ch
 #define MFD_ALLOW_SEALING 0x0002U
 #endif
 
-static inline int sys_memfd_create(const char *name, unsigned int flags) {
+static inline int sys_memfd_create(const char *name, unsigned int flags)
+{
     return (int)syscall(SYS_memfd_create, name, flags | MFD_CLOEXEC);
 }
 
