@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,3 +112,43 @@ def test_old_and_future_kernels_are_told_apart() -> None:
     absence = probes.missing("kernel>=99.0")
     assert absence is not None
     assert not absence.mendable
+
+
+WANTING = """
+import pytest
+
+@pytest.mark.requires("command:no-such-command-anywhere")
+def test_mendable(): pass
+
+@pytest.mark.requires("kernel>=99.0")
+def test_beyond(): pass
+
+def test_no_reason(): pytest.skip("too lazy")
+
+@pytest.mark.xfail(reason="known")
+def test_known(): assert False
+"""
+
+
+@pytest.mark.parametrize(
+    ("must_work", "summary"),
+    [("0", "3 skipped, 1 xfailed"), ("1", "1 failed, 1 skipped, 1 xfailed, 1 error")],
+)
+def test_what_must_work_is_not_skipped(tmp_path: Path, must_work: str, summary: str) -> None:
+    (tmp_path / "test_wanting.py").write_text(WANTING)
+    checkout = Path(__file__).resolve().parents[2]
+    plain = ["-p", "conftest", "-p", "no:cacheprovider", "-c", str(checkout / "pyproject.toml")]
+    inherited = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *plain, "--rootdir", str(tmp_path), str(tmp_path)],
+        env={
+            **inherited,
+            "SUBLET_MUST_WORK": must_work,
+            "PYTHONPATH": str(checkout / "tests"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert summary in done.stdout, done.stdout + done.stderr
