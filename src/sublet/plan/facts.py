@@ -157,9 +157,10 @@ class KernelFeatures(Value):
     """What the kernel can do, found out by doing it; slow, and so never read for an ordinary run.
 
     ``user_namespaces``: the caller can make one. ``overlay``: overlayfs can be mounted in it
-    (5.11), ``overlay_userxattr`` with user.overlay.* attributes. ``idmapped``: file systems (names as in
-    /proc/filesystems) on which an ID-mapped mount was made. ``mount_setattr`` (5.12), ``statmount``
-    (6.8), ``open_tree_attr`` (6.15): the system calls. ``landlock``: ABI version, 0 without it.
+    (5.11), ``overlay_userxattr`` with user.overlay.* attributes. ``idmapped``: file systems
+    (names as in /proc/filesystems) on which an ID-mapped mount was made. ``mount_setattr`` (5.12),
+    ``statmount`` (6.8), ``open_tree_attr`` (6.15): the system calls. ``landlock``: ABI version, 0
+    without it.
     ``untested``: names of fields that could not be tried here, and so say nothing.
     """
 
