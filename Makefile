@@ -9,9 +9,9 @@ JOBS ?= 2
 
 BIN := .venv/bin
 EXECUTOR := src/sublet/sublet-exec
-C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/tests/*.c csrc/tests/*.h csrc/fuzz/*.c)
+C_INPUT := csrc/build.py $(wildcard csrc/*.c csrc/*.h csrc/tests/*.c csrc/tests/*.h csrc/fuzz/*.c)
 C_GENERATED := csrc/wire.h csrc/wire_tables.c
-C_INPUT := $(C_FILES) csrc/build.py
+C_FORMATTED := $(filter-out $(C_GENERATED),$(filter %.c %.h,$(C_INPUT)) $(wildcard bench/*.c))
 
 .PHONY: run test test-c check check-python check-c check-generated bench fuzz sanitize clean \
 	setup-run setup-test setup-check setup-bench
@@ -34,7 +34,7 @@ check-python: setup-check
 	$(BIN)/mypy
 
 check-c: setup-check
-	clang-format --dry-run -Werror $(filter-out $(C_GENERATED),$(C_FILES))
+	clang-format --dry-run -Werror $(C_FORMATTED)
 	CC=gcc $(BIN)/python csrc/build.py --werror -o build/check/gcc
 	CC=clang $(BIN)/python csrc/build.py --werror -o build/check/clang
 
