@@ -125,8 +125,7 @@ def parse_profile(document: object) -> Profile:
         document,
         "the profile",
         "defaultAction defaultErrnoRet defaultErrno archMap architectures syscalls flags "
-        "listenerPath"
-        "listenerMetadata",
+        "listenerPath listenerMetadata",
     )
     rules: list[Rule] = []
     for i, entry in enumerate(_list(top, "syscalls", "")):
