@@ -188,6 +188,18 @@
 #define WIRE_STEP_SEARCH 0x42U
 #define WIRE_STEP_COUNT 67U
 
+#define WIRE_STATE_STARTING 0x0U
+#define WIRE_STATE_PREPARING 0x1U
+#define WIRE_STATE_READY 0x2U
+#define WIRE_STATE_RELEASED 0x3U
+#define WIRE_STATE_RUNNING 0x4U
+#define WIRE_STATE_ENDED 0x5U
+#define WIRE_STATE_COUNT 6U
+
+#define WIRE_SENDER_EXECUTOR 0x0U
+#define WIRE_SENDER_LAUNCHER 0x1U
+#define WIRE_SENDER_COUNT 2U
+
 #define WIRE_OPERATION_BIND 0x1U
 #define WIRE_OPERATION_OVERLAY 0x2U
 #define WIRE_OPERATION_TMPFS 0x3U
@@ -377,6 +389,15 @@ struct wire_rule {
     uint8_t source_or_slot;
 };
 
+/* Who may say what in which state; when: 0 always, 1 with sync_start, 2 without. What is not there may not be said. */
+struct wire_dialogue {
+    uint8_t state;
+    uint8_t sender;
+    uint8_t message;
+    uint8_t next;
+    uint8_t when;
+};
+
 extern const struct wire_field wire_section_fields[2];
 extern const struct wire_field wire_settings_fields[30];
 extern const struct wire_field wire_map_fields[2];
@@ -401,8 +422,12 @@ extern const char *const wire_phase_names[WIRE_PHASE_COUNT];
 extern const char *const wire_message_names[WIRE_MESSAGE_COUNT];
 extern const char *const wire_ending_names[WIRE_ENDING_COUNT];
 extern const char *const wire_step_names[WIRE_STEP_COUNT];
+extern const char *const wire_state_names[WIRE_STATE_COUNT];
+extern const char *const wire_sender_names[WIRE_SENDER_COUNT];
 extern const char *const wire_operation_names[WIRE_OPERATION_COUNT];
 extern const struct wire_rule wire_rules[WIRE_OPERATION_COUNT];
+#define WIRE_DIALOGUE_ROWS 10U
+extern const struct wire_dialogue wire_dialogue[WIRE_DIALOGUE_ROWS];
 extern const uint32_t wire_section_sizes[WIRE_SECTION_COUNT];
 
 #endif

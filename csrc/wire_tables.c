@@ -231,6 +231,20 @@ const char *const wire_step_names[WIRE_STEP_COUNT] = {
     [66] = "search",
 };
 
+const char *const wire_state_names[WIRE_STATE_COUNT] = {
+    [0] = "starting",
+    [1] = "preparing",
+    [2] = "ready",
+    [3] = "released",
+    [4] = "running",
+    [5] = "ended",
+};
+
+const char *const wire_sender_names[WIRE_SENDER_COUNT] = {
+    [0] = "executor",
+    [1] = "launcher",
+};
+
 const char *const wire_operation_names[WIRE_OPERATION_COUNT] = {
     [1] = "bind",
     [2] = "overlay",
@@ -271,6 +285,19 @@ const struct wire_rule wire_rules[WIRE_OPERATION_COUNT] = {
     [WIRE_OPERATION_CHMOD] = {0x24, 0x24, 0x0, 0},
     [WIRE_OPERATION_SYSCTL] = {0x2004, 0x2004, 0x0, 0},
     [WIRE_OPERATION_CONSOLE] = {0x4, 0x4, 0x8, 0},
+};
+
+const struct wire_dialogue wire_dialogue[WIRE_DIALOGUE_ROWS] = {
+    {WIRE_STATE_STARTING, WIRE_SENDER_EXECUTOR, WIRE_MESSAGE_STARTED, WIRE_STATE_PREPARING, 0},
+    {WIRE_STATE_STARTING, WIRE_SENDER_EXECUTOR, WIRE_MESSAGE_FAILED, WIRE_STATE_ENDED, 0},
+    {WIRE_STATE_PREPARING, WIRE_SENDER_EXECUTOR, WIRE_MESSAGE_READY, WIRE_STATE_READY, 0},
+    {WIRE_STATE_PREPARING, WIRE_SENDER_EXECUTOR, WIRE_MESSAGE_FAILED, WIRE_STATE_ENDED, 0},
+    {WIRE_STATE_READY, WIRE_SENDER_LAUNCHER, WIRE_MESSAGE_GO, WIRE_STATE_RELEASED, 1},
+    {WIRE_STATE_READY, WIRE_SENDER_EXECUTOR, WIRE_MESSAGE_RUNNING, WIRE_STATE_RUNNING, 2},
+    {WIRE_STATE_READY, WIRE_SENDER_EXECUTOR, WIRE_MESSAGE_FAILED, WIRE_STATE_ENDED, 0},
+    {WIRE_STATE_RELEASED, WIRE_SENDER_EXECUTOR, WIRE_MESSAGE_RUNNING, WIRE_STATE_RUNNING, 0},
+    {WIRE_STATE_RELEASED, WIRE_SENDER_EXECUTOR, WIRE_MESSAGE_FAILED, WIRE_STATE_ENDED, 0},
+    {WIRE_STATE_RUNNING, WIRE_SENDER_EXECUTOR, WIRE_MESSAGE_EXITED, WIRE_STATE_ENDED, 0},
 };
 
 const uint32_t wire_section_sizes[WIRE_SECTION_COUNT] = {

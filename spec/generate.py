@@ -61,6 +61,7 @@ class Spec:
         self.enums: dict[str, dict[str, int]] = dict(raw["enums"])
         self.enums["operation"] = {name: rule["number"] for name, rule in self.operations.items()}
         self.sections: dict[str, str] = raw["sections"]
+        self.dialogue: list[list[str]] = raw["dialogue"]["rows"]
         self.records: dict[str, list[Field]] = {}
         self.sizes: dict[str, int] = {}
         for name, record in raw["records"].items():
@@ -125,11 +126,23 @@ def c_header(spec: Spec) -> str:
     out += [f"#define WIRE_{name.upper()}_FIELDS {len(fields)}U" for name, fields in spec.records.items()]
     out += [f"extern const char *const wire_{enum}_names[WIRE_{enum.upper()}_COUNT];" for enum in COUNTED if enum in spec.enums]
     out += ["extern const struct wire_rule wire_rules[WIRE_OPERATION_COUNT];"]
+    out += [f"#define WIRE_DIALOGUE_ROWS {len(spec.dialogue)}U"]
+    out += ["extern const struct wire_dialogue wire_dialogue[WIRE_DIALOGUE_ROWS];"]
     out += ["extern const uint32_t wire_section_sizes[WIRE_SECTION_COUNT];", "", "#endif"]
     return "\n".join(out) + "\n"
 
 
-COUNTED = ("writer", "setgroups", "phase", "message", "ending", "step", "operation")
+COUNTED = (
+    "writer",
+    "setgroups",
+    "phase",
+    "message",
+    "ending",
+    "step",
+    "state",
+    "sender",
+    "operation",
+)
 
 
 def all_bits(values: dict[str, int]) -> int:
@@ -159,7 +172,18 @@ struct wire_rule {
     uint32_t flags;
     uint8_t source_or_slot;
 };
+
+/* Who may say what in which state; when: 0 always, 1 with sync_start, 2 without. What is not there may not be said. */
+struct wire_dialogue {
+    uint8_t state;
+    uint8_t sender;
+    uint8_t message;
+    uint8_t next;
+    uint8_t when;
+};
 """
+
+WHEN = ("", "sync_start", "no_sync_start")
 
 
 def c_field(spec: Spec, record: str, field: Field) -> str:
@@ -203,6 +227,11 @@ def c_tables(spec: Spec) -> str:
         flags = all_bits({flag: spec.enums["operation_flag"][flag] for flag in rule["flags"]})
         masks = [sum(1 << index[field] for field in chosen) for chosen in (required, allowed)]
         out.append(f"    [WIRE_OPERATION_{name.upper()}] = {{{masks[0]:#x}, {masks[1]:#x}, {flags:#x}, {int(either)}}},")
+    out += ["};", "", "const struct wire_dialogue wire_dialogue[WIRE_DIALOGUE_ROWS] = {"]
+    for state, sender, message, following, when in spec.dialogue:
+        names = (("STATE", state), ("SENDER", sender), ("MESSAGE", message), ("STATE", following))
+        row = ", ".join(f"WIRE_{enum}_{name.upper()}" for enum, name in names)
+        out.append(f"    {{{row}, {WHEN.index(when)}}},")
     out += ["};", "", "const uint32_t wire_section_sizes[WIRE_SECTION_COUNT] = {"]
     out += [f"    {spec.size_of(record)}, /* {name} */" for name, record in spec.sections.items()]
     out.append("};")
@@ -235,7 +264,10 @@ def python_tables(spec: Spec) -> str:
         for part in ("required", "allowed", "flags"):
             out.append(f"        {python_tuple(rule[part])},")
         out.append("    ),")
-    out.append("}")
+    out += ["}", "", "# (state, sender, message, next state, when): what is not here may not be said"]
+    out.append("DIALOGUE: tuple[tuple[str, str, str, str, str], ...] = (")
+    out += [f"    {python_tuple(row)}," for row in spec.dialogue]
+    out.append(")")
     return "\n".join(out) + "\n"
 
 

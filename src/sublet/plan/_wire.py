@@ -185,6 +185,18 @@ ENUMS: dict[str, dict[str, int]] = {
         "unlink": 65,
         "search": 66,
     },
+    "state": {
+        "starting": 0,
+        "preparing": 1,
+        "ready": 2,
+        "released": 3,
+        "running": 4,
+        "ended": 5,
+    },
+    "sender": {
+        "executor": 0,
+        "launcher": 1,
+    },
     "operation": {
         "bind": 1,
         "overlay": 2,
@@ -463,3 +475,17 @@ OPERATIONS: dict[str, tuple[int, tuple[str, ...], tuple[str, ...], tuple[str, ..
         ("parents",),
     ),
 }
+
+# (state, sender, message, next state, when): what is not here may not be said
+DIALOGUE: tuple[tuple[str, str, str, str, str], ...] = (
+    ("starting", "executor", "started", "preparing", ""),
+    ("starting", "executor", "failed", "ended", ""),
+    ("preparing", "executor", "ready", "ready", ""),
+    ("preparing", "executor", "failed", "ended", ""),
+    ("ready", "launcher", "go", "released", "sync_start"),
+    ("ready", "executor", "running", "running", "no_sync_start"),
+    ("ready", "executor", "failed", "ended", ""),
+    ("released", "executor", "running", "running", ""),
+    ("released", "executor", "failed", "ended", ""),
+    ("running", "executor", "exited", "ended", ""),
+)
