@@ -1,9 +1,10 @@
 """The operations that build a root, as frozen values; one class for each kind in spec/wire.toml.
 
-Every operation has a ``target``, a path in the new root (absolute, normalised). ``source`` is a path on the
-machine, opened by the executor with the caller's own IDs; ``slot`` names a descriptor that is given at
-launch. Attributes are those of mount_setattr(2). The class attribute ``kind`` is the name in the wire form;
-fields have the names that the wire form gives them.
+Every operation has a ``target``, a path in the new root (absolute, normalised). ``source`` is a
+path on the machine (absolute), opened by the executor with the caller's own IDs; ``slot`` names a
+descriptor that is given at launch. IDs are inside IDs. Attributes are those of mount_setattr(2).
+The class attribute ``kind`` is the name in the wire form; fields have the names that the wire form
+gives them. :func:`sublet.plan.validate.validate` checks what is said here.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Operation(Value):
 class Bind(Operation):
     """A part of the machine's tree appears at ``target``.
 
-    Exactly one of ``source`` and ``slot``. ``map``: index into the plan's maps, of the mount's own ID map.
+    Exactly one of ``source`` and ``slot``. ``map``: index into the plan's maps, of the mount's own
+    ID map; the flag own_map stands for map 0, the sandbox's own.
     Flags: outside, recursive, optional, parents, existing, own_map.
     """
 
@@ -54,10 +56,10 @@ class Bind(Operation):
 
 
 class Overlay(Operation):
-    """An overlay of ``lower`` (topmost first), with ``source`` as upper and ``work`` as work directory.
+    """An overlay of ``lower`` (topmost first), ``source`` as upper and ``work`` as work directory.
 
-    With the flag ``scratch``, upper and work are made in a tmpfs of ``size`` bytes (0: the kernel's default) and vanish;
-    with neither, the overlay is read-only. ``options``: further fsconfig keys.
+    With the flag ``scratch``, upper and work are made in a tmpfs of ``size`` bytes (0: the kernel's
+    default) and vanish; with neither, the overlay is read-only. ``options``: further fsconfig keys.
     Flags: outside, parents, existing, userxattr, scratch, volatile.
     """
 
@@ -72,7 +74,10 @@ class Overlay(Operation):
 
 
 class Tmpfs(Operation):
-    """An empty tmpfs; ``size`` in bytes, 0: the kernel's default; mode, uid, gid (inside) of its root."""
+    """An empty tmpfs; ``size`` in bytes, 0: the kernel's default.
+
+    ``mode``, ``uid``, ``gid``: of its root. Flags: parents, existing.
+    """
 
     kind: ClassVar[str] = "tmpfs"
 
@@ -130,7 +135,10 @@ class Cgroup2(Operation):
 
 
 class Device(Operation):
-    """A character device: ``source`` bound after type and numbers were verified, or (flag mknod) made."""
+    """A character device: ``source`` bound after type and numbers were verified, or made.
+
+    Flags: parents, mknod (it is made), optional.
+    """
 
     kind: ClassVar[str] = "device"
 
@@ -143,7 +151,10 @@ class Device(Operation):
 
 
 class Directory(Operation):
-    """A directory. One that exists is left as it is, unless the flag exclusive is given."""
+    """A directory. One that exists is left as it is, unless the flag exclusive is given.
+
+    Flags: parents, if_missing, exclusive.
+    """
 
     kind: ClassVar[str] = "directory"
 
@@ -153,7 +164,10 @@ class Directory(Operation):
 
 
 class File(Operation):
-    """A regular file with ``content``, or copied from the descriptor in ``slot``."""
+    """A regular file with ``content``, or copied from the descriptor in ``slot``.
+
+    Flags: parents, if_missing, exclusive.
+    """
 
     kind: ClassVar[str] = "file"
 
@@ -165,7 +179,10 @@ class File(Operation):
 
 
 class BindFile(Operation):
-    """A file that exists nowhere else, with ``content`` or what ``slot`` holds, mounted over ``target``."""
+    """A file that exists nowhere else, with ``content`` or what ``slot`` holds, over ``target``.
+
+    Flags: parents, existing.
+    """
 
     kind: ClassVar[str] = "bind_file"
 
@@ -176,7 +193,10 @@ class BindFile(Operation):
 
 
 class Symlink(Operation):
-    """A symbolic link at ``target`` that reads ``text``. The same link already there is no failure."""
+    """A symbolic link at ``target`` that reads ``text``; the same one already there is no failure.
+
+    Flags: parents, if_missing, exclusive.
+    """
 
     kind: ClassVar[str] = "symlink"
 
@@ -184,13 +204,19 @@ class Symlink(Operation):
 
 
 class Mask(Operation):
-    """What is at ``target`` is hidden: a file shows /dev/null, a directory an empty read-only tmpfs."""
+    """What is at ``target`` is hidden: a file shows /dev/null, a directory an empty tmpfs.
+
+    Flags: optional.
+    """
 
     kind: ClassVar[str] = "mask"
 
 
 class Remount(Operation):
-    """Attributes or propagation of the mount at ``target`` change."""
+    """Attributes or propagation of the mount at ``target`` change.
+
+    Flags: recursive, optional.
+    """
 
     kind: ClassVar[str] = "remount"
 
@@ -208,7 +234,7 @@ class Chmod(Operation):
 
 
 class Sysctl(Operation):
-    """``text`` is written to the sysctl ``target``, named below /proc/sys with slashes."""
+    """``text`` is written to the sysctl ``target``: a path below /proc/sys, ``kernel/hostname``."""
 
     kind: ClassVar[str] = "sysctl"
 

@@ -1,11 +1,13 @@
 """The wire form of a plan: ``encode`` for the executor, ``decode`` to read one back.
 
-Both are driven by the tables that spec/generate.py makes from spec/wire.toml; the only thing said here is which
-attribute of the values goes to which field of ``settings``. The form itself is described there: a header, a
-table of sections, and sections of fixed records that point into the sections ``strings``, ``data`` and ``words``.
+Both are driven by the tables that spec/generate.py makes from spec/wire.toml; all that is said here
+is which attribute of the values goes to which field of ``settings``. The form itself is described
+there: a header, a table of sections, and sections of fixed records that point into the sections
+``strings``, ``data`` and ``words``.
 
-Decoding trusts nothing: every reference, bound, enum and flag is checked as the executor's decoder does it, and
-then what :func:`sublet.plan.validate.validate` checks. A PlanError names section, record and field.
+Decoding trusts nothing: every reference, bound, enum and flag is checked as the executor's decoder
+does it, and then all that :func:`sublet.plan.validate.validate` checks. A PlanError names section,
+record and field.
 """
 
 from __future__ import annotations
@@ -154,7 +156,7 @@ class _Writer:
         return place
 
     def data(self, content: bytes) -> tuple[int, int]:
-        """Return offset and length; offsets are multiples of 8, so that arrays can be read in place."""
+        """Return offset and length; offsets are multiples of 8, to read arrays in place."""
         if not content:
             return 0, 0
         place = self._data.get(content)
@@ -231,7 +233,7 @@ def _settings_of(plan: Plan) -> dict[str, Any]:
 
 
 def decode(wire: bytes) -> Plan:
-    """Return the plan whose wire form is *wire*; PlanError names what is wrong with it, and where."""
+    """Return the plan whose wire form is *wire*; PlanError names what is wrong, and where."""
     from sublet.ids import IdMap, extent
     from sublet.plan import model
 

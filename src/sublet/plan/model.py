@@ -26,7 +26,7 @@ class Maps(Value):
 
 
 class Join(Value):
-    """A namespace to enter instead of making one: its kind, and the slot that holds its descriptor."""
+    """A namespace to enter instead of making one: its kind, and the slot of its descriptor."""
 
     namespace: Namespace
     slot: str
@@ -35,8 +35,10 @@ class Join(Value):
 class UserNamespace(Value):
     """How the IDs of the new user namespace are set up.
 
-    ``writer``: who writes the maps (the first of the plan's ``maps``). ``newuidmap``, ``newgidmap``: paths of the helpers,
-    outside. ``setup_uid``, ``setup_gid``: inside IDs that set-up acts as; None: the caller's as they come.
+    ``writer``: who writes the maps (the first of the plan's ``maps``); a process that writes its
+    own ("self") may map one ID, and only with setgroups denied (user_namespaces(7)).
+    ``newuidmap``, ``newgidmap``: paths of the helpers, outside, absolute. ``setup_uid``,
+    ``setup_gid``: inside IDs that set-up acts as; None: the caller's as they come.
     """
 
     writer: Writer = "none"
@@ -81,10 +83,12 @@ class Descriptor(Value):
 
 
 class Process(Value):
-    """What is executed. ``command``: the file, None: argv[0]; without a slash it is searched in ``search_path``.
+    """What is executed.
 
-    ``directory``: working directory, inside. ``umask`` None: the caller's. 0, 1 and 2 are passed on;
-    everything else only through ``descriptors``.
+    ``command``: the file, None: argv[0]; without a slash it is searched in ``search_path``, which
+    must then be given. ``environment``: NAME=VALUE, and nothing of the caller's. ``directory``:
+    working directory, inside, absolute. ``umask`` None: the caller's. Descriptors 0, 1 and 2 are
+    passed on, everything else only through ``descriptors``. ``terminal``: implies a new session.
     """
 
     argv: tuple[str, ...]
@@ -100,7 +104,11 @@ class Process(Value):
 
 
 class Supervision(Value):
-    """What stands beside the payload. ``timeout_ms``: 0, none; ``reporter``: argv of the program that explains a failure."""
+    """What stands beside the payload.
+
+    ``timeout_ms``: 0, none. ``reporter``: argv of the program that explains a failure, its path
+    absolute. The others as in ``enums.setting`` of spec/wire.toml.
+    """
 
     init: bool = False
     die_with_parent: bool = False
@@ -112,7 +120,13 @@ class Supervision(Value):
 
 
 class Plan(Value):
-    """All of it."""
+    """All of it; :func:`sublet.plan.validate.validate` says what makes one valid.
+
+    ``namespaces`` are made, ``joins`` entered. The first of ``maps`` is the sandbox's own, the
+    others are those of mounts. ``pivot``: the mount with target "/" becomes the root.
+    ``credentials`` None: the payload runs as set-up left it. ``seccomp``: an array of struct
+    sock_filter. ``slots``: names of the descriptors that are given at launch.
+    """
 
     process: Process
     namespaces: frozenset[Namespace] = frozenset()
