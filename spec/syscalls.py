@@ -151,9 +151,11 @@ def render_ready() -> str:
         for caps in sets:
             program = compile_profile(profile, arch, frozenset(caps), MIN_KERNEL)
             key = "tuple(sorted(CAPABILITIES))" if caps == CAPABILITIES else render_key(caps)
-            lines.append(f"        {key}: bytes.fromhex(")
-            text = program.filter.hex()
-            lines += [f'            "{text[i : i + 80]}"' for i in range(0, len(text), 80)]
+            lines.append(f"        {key}: (")
+            # two instructions a line
+            for at in range(0, len(program.filter), 16):
+                text = "".join(f"\\x{byte:02x}" for byte in program.filter[at : at + 16])
+                lines.append(f'            b"{text}"')
             lines.append("        ),")
         lines.append("    },")
     lines.append("}")
