@@ -11,7 +11,9 @@
     ├── ArchiveError         a root file system archive that is truncated, malformed or hostile
     └── SetupError           the executor failed: which phase, which operation, which errno
         ├── CannotExecuteError   the command is there but cannot be executed; exit status 126
-        └── CommandNotFoundError the command is not there; exit status 127
+        ├── CommandNotFoundError the command is not there; exit status 127
+        ├── ExecutorDiedError    the executor ended without saying why; in which phase
+        └── ProtocolError        what came on the channel is no message, or not its turn
 
 Each error knows *what* was attempted, and where it applies the *phase*, the *path*, the *errno* and
 a *hint*: what the person can do about it.
@@ -96,3 +98,11 @@ class CommandNotFoundError(SetupError):
     """The command is not there."""
 
     exit_code = 127
+
+
+class ExecutorDiedError(SetupError):
+    """The executor ended without saying why."""
+
+
+class ProtocolError(SetupError):
+    """What came on the channel is no message, or not its turn."""

@@ -1,0 +1,46 @@
+"""This process becomes the executor: no interpreter stays resident beside a running sandbox."""
+
+from __future__ import annotations
+
+# `signal` itself imports enum, which costs more than planning.
+import _signal  # type: ignore[import-not-found]
+import os
+import sys
+
+from sublet.errors import HostError
+from sublet.launch.executor import command, find_executor, seal
+from sublet.plan.codec import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn
+
+    from sublet.plan.model import Plan
+
+
+def become(plan: Plan, slots: Mapping[str, int] | None = None) -> NoReturn:
+    """Replace this process with the executor of *plan*.
+
+    *slots*: the descriptor for each slot that the plan names. PlanError for a plan that is not
+    valid; HostError where the executor cannot be executed.
+    """
+    given = slots or {}
+    path = find_executor()
+    fd = seal(encode(plan))
+    for inherited in (fd, *given.values()):
+        os.set_inheritable(inherited, True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Python ignores these two from its start on, and what is ignored stays so across exec.
+    for ignored in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(ignored, _signal.SIG_DFL)
+    try:
+        os.execv(path, command(path, fd, given))
+    except OSError as error:
+        raise HostError(
+            f"the executor {path} cannot be executed: {error.strerror}",
+            path=path,
+            errno=error.errno,
+            hint="Build it for this machine with `python3 csrc/build.py`, or install Sublet again.",
+        ) from error

@@ -1,0 +1,66 @@
+"""The executor's program, and the plan in a descriptor for it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from sublet.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OVERRIDE = "SUBLET_EXEC"
+"""Environment variable that names another executor, such as one built with sanitizers."""
+
+
+def find_executor(environ: Mapping[str, str] | None = None) -> str:
+    """Return the path of sublet-exec: beside this package, or what $SUBLET_EXEC names.
+
+    HostError where it is missing or not executable.
+    """
+    path = (os.environ if environ is None else environ).get(OVERRIDE)
+    if path:
+        remedy = f"Correct or unset {OVERRIDE}."
+    else:
+        path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "sublet-exec")
+        remedy = "Build it with `python3 csrc/build.py` in a checkout, or install Sublet again."
+    if os.access(path, os.X_OK):
+        return path
+    missing = not os.path.lexists(path)
+    raise HostError(
+        f"the executor {path} is {'missing' if missing else 'not executable'}",
+        path=path,
+        hint=remedy if missing else f"{remedy} Its file system may be mounted noexec.",
+    )
+
+
+def seal(wire: bytes) -> int:
+    """Return a memory file that holds *wire* and can never be changed again (memfd_create(2)).
+
+    The descriptor is close-on-exec, and the caller's to close.
+    """
+    fd = os.memfd_create("sublet-plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        rest = memoryview(wire)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def command(
+    path: str, plan: int, slots: Mapping[str, int], channel: int | None = None
+) -> list[str]:
+    """Return the executor's argv, given descriptors of the plan, the slots and the channel."""
+    argv = [path]
+    if channel is not None:
+        argv += ("--channel", str(channel))
+    for name, fd in slots.items():
+        argv += ("--slot", f"{name}={fd}")
+    return [*argv, "--plan", str(plan)]
