@@ -33,7 +33,11 @@ _SETS = ("effective", "permitted", "inheritable", "ambient", "bounding")
 
 
 def explain(plan: Plan) -> list[str]:
-    """Return the sentences, one a line, for a valid plan."""
+    """Return the sentences, one a line, for a valid plan.
+
+    What is not printable (a plan may come from anywhere) is shown as an escape, so that no terminal
+    obeys it.
+    """
     lines = [
         *_namespaces(plan),
         *_ids(plan),
@@ -44,7 +48,13 @@ def explain(plan: Plan) -> list[str]:
         *_supervision(plan),
         _command(plan),
     ]
-    return [line[0].upper() + line[1:] + "." for line in lines]
+    return [_printable(line[0].upper() + line[1:] + ".") for line in lines]
+
+
+def _printable(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -69,11 +69,14 @@ _TYPES: dict[str, str] = {
 def to_json(plan: Plan) -> str:
     """Return the plan as JSON text that ends in a newline.
 
-    Bytes in paths that are not UTF-8 become the escapes of lone surrogates (PEP 383), which
-    :func:`from_json` understands; everything else that is not ASCII stays readable.
+    What is not ASCII stays readable; what cannot be printed is escaped, and so are bytes that are
+    not UTF-8, as lone surrogates (PEP 383): :func:`from_json` makes the same bytes of them.
     """
+    import json
+
     text = _laid_out({_KEY: VERSION, **_fields_to_json(plan)}, "", 0)
-    return text.translate({code: f"\\u{code:04x}" for code in range(0xDC80, 0xDD00)}) + "\n"
+    printable = (c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    return "".join(printable) + "\n"
 
 
 def _laid_out(tree: Any, indent: str, before: int) -> str:
