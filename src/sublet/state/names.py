@@ -64,19 +64,9 @@ def use(data: str, name: str, rootfs: str | None, ids: str | None) -> Layer:
         lock.take_or_refuse(f"the name {name}", IN_USE)
         known = _settings(f"{names}/{name}")
         if known is None:
-            if rootfs is None:
-                raise InputError(
-                    f"there is no layer named {name}",
-                    hint=f"Make it by a first run with --name {name} --rootfs PATH; `sublet list` shows what there is.",
-                )
-            known = {"rootfs": rootfs, "ids": ids or "keep"}
+            known = _first(name, rootfs, ids)
             _make(f"{names}/{name}", known)
-        for option, given in (("rootfs", rootfs), ("ids", ids)):
-            if given is not None and given != known[option]:
-                raise InputError(
-                    f"the layer {name} was made with --{option} {known[option]}, not {given}",
-                    hint=f"Leave --{option} out, choose another name, or drop the layer: sublet rm {name}",
-                )
+        _agree(name, known, rootfs, ids)
         directory = f"{names}/{name}"
         return Layer(
             name, known["rootfs"], known["ids"], f"{directory}/upper", f"{directory}/work", lock
@@ -84,6 +74,18 @@ def use(data: str, name: str, rootfs: str | None, ids: str | None) -> Layer:
     except BaseException:
         lock.close()
         raise
+
+
+def foresee(data: str, name: str, rootfs: str | None, ids: str | None) -> tuple[str, ...]:
+    """Return what use() would: rootfs, ids, upper and work; nothing is made or locked.
+
+    Raises InputError as use() does.
+    """
+    check(name)
+    directory = f"{data}/names/{name}"
+    known = _settings(directory) or _first(name, rootfs, ids)
+    _agree(name, known, rootfs, ids)
+    return known["rootfs"], known["ids"], f"{directory}/upper", f"{directory}/work"
 
 
 def listing(data: str) -> list[tuple[str, dict[str, str]]]:
@@ -119,6 +121,26 @@ def drop(data: str, name: str, inside: Inside) -> None:
         os.rename(directory, doomed)
         inside.remove(doomed)
         os.unlink(lock.path)
+
+
+def _first(name: str, rootfs: str | None, ids: str | None) -> dict[str, str]:
+    if rootfs is None:
+        raise InputError(
+            f"there is no layer named {name}",
+            hint=f"Make it by a first run with --name {name} --rootfs PATH;"
+            " `sublet list` shows what there is.",
+        )
+    return {"rootfs": rootfs, "ids": ids or "keep"}
+
+
+def _agree(name: str, known: dict[str, str], rootfs: str | None, ids: str | None) -> None:
+    for option, given in (("rootfs", rootfs), ("ids", ids)):
+        if given is not None and given != known[option]:
+            raise InputError(
+                f"the layer {name} was made with --{option} {known[option]}, not {given}",
+                hint=f"Leave --{option} out, choose another name, or drop the layer:"
+                f" sublet rm {name}",
+            )
 
 
 def _make(directory: str, known: dict[str, str]) -> None:

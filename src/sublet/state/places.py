@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def cache_directory(environment: Mapping[str, str], home: str) -> str:
+def cache_directory(environment: Mapping[str, str], home: str, *, make: bool = True) -> str:
     """Return the directory of what can be made anew; created where missing. See directory()."""
-    return directory(environment.get("XDG_CACHE_HOME", ""), home, ".cache")
+    return directory(environment.get("XDG_CACHE_HOME", ""), home, ".cache", make=make)
 
 
-def data_directory(environment: Mapping[str, str], home: str) -> str:
+def data_directory(environment: Mapping[str, str], home: str, *, make: bool = True) -> str:
     """Return the directory of what people want to keep; created where missing. See directory()."""
-    return directory(environment.get("XDG_DATA_HOME", ""), home, ".local/share")
+    return directory(environment.get("XDG_DATA_HOME", ""), home, ".local/share", make=make)
 
 
-def directory(configured: str, home: str, default: str) -> str:
+def directory(configured: str, home: str, default: str, *, make: bool = True) -> str:
     """Return ``<configured>/sublet``, or below *home* where *configured* is not an absolute path.
 
     The last component is made with mode 0700 and must be the caller's: trees below hold set-ID
@@ -30,6 +30,8 @@ def directory(configured: str, home: str, default: str) -> str:
     """
     base = configured if configured.startswith("/") else f"{home}/{default}"
     path = f"{base}/sublet"
+    if not make:
+        return path
     try:
         found = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:

@@ -80,8 +80,7 @@ def prepare(
     Raises ArchiveError for a bad archive, StateError; nothing of a failed attempt is left.
     """
     trees = subdirectory(cache, "trees")
-    key = f"{FORMAT} {archive.identity} {_text(inside.maps)}"
-    name = f"{archive.identity}-{crc32(key.encode()):08x}"
+    name, key = _identify(archive, inside.maps)
     lock = Lock(f"{trees}/{name}.lock")
     try:
         lock.take(shared=True)
@@ -96,6 +95,17 @@ def prepare(
     except BaseException:
         lock.close()
         raise
+
+
+def foresee(cache: str, archive: Archive, maps: Maps | None) -> str:
+    """Return the path that prepare() would give; nothing is made."""
+    return f"{cache}/trees/{_identify(archive, maps)[0]}/root"
+
+
+def _identify(archive: Archive, maps: Maps | None) -> tuple[str, str]:
+    """Return a name for the tree, and what it stands for in full."""
+    key = f"{FORMAT} {archive.identity} {_text(maps)}"
+    return f"{archive.identity}-{crc32(key.encode()):08x}", key
 
 
 def sweep(trees: str, inside: Inside, own: str = "") -> None:
