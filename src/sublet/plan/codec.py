@@ -283,22 +283,20 @@ def _parts_from(settings: Mapping[str, Any], flags: frozenset[str]) -> dict[str,
     for name, part in _SETTINGS.items():
         parts[part][name] = name in flags
     credentials = parts["credentials"]
+    if "set_credentials" not in flags:
+        for name in ("set_groups", "no_new_privs"):
+            if name in flags:
+                raise PlanError(f"settings.flags: {name} without set_credentials")
+        for name, value in credentials.items():
+            if value != _ABSENT["settings"][name]:
+                raise PlanError(f"settings.{name}: a value without the flag set_credentials")
+        parts["credentials"] = {}
+        return parts
     if "set_groups" not in flags:
         if credentials["groups"]:
             raise PlanError("settings.groups: groups without the flag set_groups")
         credentials["groups"] = None
-    if "set_credentials" in flags:
-        credentials["no_new_privs"] = "no_new_privs" in flags
-        return parts
-    for name, value in credentials.items():
-        if value:
-            raise PlanError(f"settings.{name}: a value without the flag set_credentials")
-    for name in ("uid", "gid", "groups"):
-        if credentials[name] is not None:
-            raise PlanError(f"settings.{name}: a value without the flag set_credentials")
-    if "no_new_privs" in flags:
-        raise PlanError("settings.flags: no_new_privs without set_credentials")
-    parts["credentials"] = {}
+    credentials["no_new_privs"] = "no_new_privs" in flags
     return parts
 
 
@@ -310,7 +308,7 @@ def _operation_from(index: int, values: dict[str, Any]) -> Operation:
             raise PlanError(f"operations[{index}].{field}: {kind} needs it")
     arguments = {field: values.pop(field) for field in class_._fields}
     for field, value in values.items():
-        if value not in _EMPTY:
+        if value != _ABSENT["operation"][field]:
             raise PlanError(f"operations[{index}].{field}: {kind} has no such field")
     return class_(**arguments)
 
@@ -469,4 +467,12 @@ def _fields_of(record: str) -> tuple[tuple[str, str, str, tuple[int, ...]], ...]
 
 
 _FIELDS = {record: _fields_of(record) for record in _wire.RECORDS}
-_EMPTY: tuple[Any, ...] = (None, 0, "keep", (), b"", frozenset())
+
+# What an absent field is once it is decoded: a record has a place for it all the same.
+_EMPTY = {"run": (), "data": b"", "flags": frozenset(), "enum": "keep"} | dict.fromkeys(
+    ("id", "str", "slot", "map")
+)
+_ABSENT: dict[str, dict[str, Any]] = {
+    record: {name: _EMPTY.get(kind, 0) for name, kind, _, _ in _FIELDS[record]}
+    for record in ("settings", "operation")
+}
