@@ -157,9 +157,10 @@ def _too_many(failure: Failure) -> str:
             "User namespaces are switched off here: user.max_user_namespaces is 0. As root:"
             " sysctl -w user.max_user_namespaces=15000 (and a file in /etc/sysctl.d to keep it)."
         )
+    known = "" if limit is None else f" (it is {limit})"
     return (
-        f"No more namespaces may be made: user.max_user_namespaces is {limit}, the other"
-        " user.max_*_namespaces count too, and user namespaces nest 32 deep at most."
+        f"No more namespaces may be made: user.max_user_namespaces{known} and the other"
+        " user.max_*_namespaces bound their number, and user namespaces nest 32 deep at most."
     )
 
 
@@ -337,7 +338,7 @@ def _target_denied(failure: Failure) -> str | None:
         return None
     return (
         f"The directory that {failure.operation.target} lies in belongs to an ID that may not be"
-        " written to by who sets up: is its owner mapped (ls -ln outside)?"
+        " written to by who sets up. See with ls -ln outside whether its owner is mapped."
     )
 
 
