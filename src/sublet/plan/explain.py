@@ -90,7 +90,7 @@ def _ids(plan: Plan) -> Iterable[str]:
         elif not index:
             title = "map {} IDs by the sandbox's own map"
         else:
-            title = f"map {{}} IDs of mounts by map {index}"
+            title = f"map {{}} IDs of mounts with map {index}, from disk to what is seen"
         if maps.uid == maps.gid:
             yield f"{title.format('user and group')}: {_map(maps.uid)}"
         else:
