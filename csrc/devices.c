@@ -84,7 +84,7 @@ int null_open(struct mounts *m)
 int console_bind(struct mounts *m, operation op)
 {
     struct context *c = m->c;
-    if (!(c->plan->settings->flags & WIRE_SETTING_TERMINAL))
+    if (!setting(c, WIRE_SETTING_TERMINAL))
         return 0;
     if (c->terminal < 0 && terminal_open(c) < 0)
         return -1;

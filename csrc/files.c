@@ -109,8 +109,14 @@ static int write_content(struct context *c, int fd, operation op)
     return write_all(c, fd, c->plan->data + op->content_offset, op->content_length);
 }
 
-/* Open an existing regular file, and nothing else, for rewriting. Not blocking on a FIFO. */
-static int reopen(struct context *c, int parent, const char *name)
+static int create_file(int parent, const char *name, mode_t mode)
+{
+    return openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+}
+
+/* Open an existing regular file, and nothing else, for rewriting. Not blocking on a FIFO. A file
+ * with further names, which may lie outside the root, leaves this one to a new file. */
+static int reopen(struct context *c, int parent, const char *name, mode_t mode)
 {
     struct stat st;
     int fd = openat(parent, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -120,6 +126,13 @@ static int reopen(struct context *c, int parent, const char *name)
         return fail(c, WIRE_STEP_FSTAT, errno);
     if (!S_ISREG(st.st_mode))
         return fail(c, WIRE_STEP_OPEN, EEXIST);
+    if (st.st_nlink > 1) {
+        close(fd);
+        if (unlinkat(parent, name, 0) < 0)
+            return fail(c, WIRE_STEP_UNLINK, errno);
+        fd = create_file(parent, name, mode);
+        return fd < 0 ? fail(c, WIRE_STEP_OPEN, errno) : fd;
+    }
     if (ftruncate(fd, 0) < 0)
         return fail(c, WIRE_STEP_WRITE, errno);
     return fd;
@@ -133,13 +146,13 @@ int file_create(struct mounts *m, operation op)
     if (parent < 0)
         return -1;
     mode_t mode = op->mode == WIRE_NONE ? 0644 : op->mode & 0777;
-    int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+    int fd = create_file(parent, name, mode);
     if (fd < 0) {
         if (errno != EEXIST || has(op, WIRE_OPERATION_FLAG_EXCLUSIVE))
             return fail(c, WIRE_STEP_OPEN, errno);
         if (has(op, WIRE_OPERATION_FLAG_IF_MISSING))
             return 0;
-        fd = reopen(c, parent, name);
+        fd = reopen(c, parent, name, mode);
         if (fd < 0)
             return -1;
     }

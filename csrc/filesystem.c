@@ -135,8 +135,7 @@ int filesystem_mount(struct mounts *m, operation op)
     int mount = filesystem_make(c, fs, op->attributes_set);
     if (mount < 0)
         return -1;
-    if (op->kind == WIRE_OPERATION_DEVPTS &&
-        (c->plan->settings->flags & WIRE_SETTING_TERMINAL) != 0) {
+    if (op->kind == WIRE_OPERATION_DEVPTS && setting(c, WIRE_SETTING_TERMINAL)) {
         if (c->devpts >= 0)
             close(c->devpts);
         c->devpts = fcntl(mount, F_DUPFD_CLOEXEC, 0);

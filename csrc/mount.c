@@ -232,7 +232,7 @@ int mounts_inside(struct context *c)
         return -1;
     if (root_propagate(c) < 0)
         return -1;
-    if (!(c->plan->settings->flags & WIRE_SETTING_PIVOT)) {
+    if (!setting(c, WIRE_SETTING_PIVOT)) {
         c->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (c->root < 0)
             return fail(c, WIRE_STEP_OPEN, errno);

@@ -72,9 +72,6 @@ int device_node(struct mounts *m, operation op); /* mknod */
 int null_open(struct mounts *m);                 /* not to be closed */
 int console_bind(struct mounts *m, operation op);
 
-/* terminal.c: open the plan's pty, in the new devpts if there is one; sets c->terminal */
-int terminal_open(struct context *c);
-
 /* files.c */
 int directory_create(struct mounts *m, operation op);
 int file_create(struct mounts *m, operation op);

@@ -24,7 +24,7 @@ int root_propagate(struct context *c)
 int root_attach(struct mounts *m, int mount, bool directory)
 {
     struct context *c = m->c;
-    if (!(c->plan->settings->flags & WIRE_SETTING_PIVOT))
+    if (!setting(c, WIRE_SETTING_PIVOT))
         return fail(c, WIRE_STEP_CHECK, EINVAL);
     if (!directory)
         return fail(c, WIRE_STEP_CHECK, ENOTDIR);
@@ -72,7 +72,7 @@ int release_attached(struct context *c, int mount, int directory)
  * (pivot_root(2), NOTES); with it goes all that was stacked between. */
 int root_enter(struct context *c)
 {
-    if (!(c->plan->settings->flags & WIRE_SETTING_PIVOT))
+    if (!setting(c, WIRE_SETTING_PIVOT))
         return 0;
     if (c->root < 0)
         return fail(c, WIRE_STEP_CHECK, EINVAL);

@@ -284,6 +284,24 @@ TEST(mount_file_is_rewritten_or_left)
     tear_down(&f);
 }
 
+TEST(mount_file_spares_its_other_names)
+{
+    struct fixture f;
+    char other[128];
+    struct stat st;
+    set_up(&f);
+    snprintf(other, sizeof other, "%s/other", f.folder);
+    f.plan.data = (const uint8_t *)"text";
+    struct wire_operation *op = add(&f, WIRE_OPERATION_FILE, "/f", 0);
+    op->content_length = 4;
+    CHECK(file_create(&f.m, op) == 0 && linkat(f.c.root, "f", AT_FDCWD, other, 0) == 0);
+    op->content_length = 1;
+    CHECK(file_create(&f.m, op) == 0);
+    CHECK(stat(other, &st) == 0 && st.st_size == 4 && st.st_nlink == 1);
+    CHECK(fstatat(f.c.root, "f", &st, 0) == 0 && st.st_size == 1);
+    tear_down(&f);
+}
+
 TEST(mount_file_is_copied_from_a_pipe)
 {
     struct fixture f;
