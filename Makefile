@@ -16,14 +16,19 @@ C_FORMATTED := $(filter-out $(C_GENERATED),$(filter %.c %.h,$(C_INPUT)) $(wildca
 .PHONY: run test test-c check check-python check-c check-generated bench fuzz sanitize clean \
 	setup-run setup-test setup-check setup-bench
 
-run: setup-run $(EXECUTOR)
+# Programs are made by a second make, which runs when the first has set up the .venv that it needs.
+MAKE_NOW := $(MAKE) --no-print-directory
+
+run: setup-run
+	+@$(MAKE_NOW) $(EXECUTOR)
 	scripts/demo $(BIN)/sublet
 
-test: setup-test test-c $(EXECUTOR)
+test: setup-test test-c
+	+@$(MAKE_NOW) $(EXECUTOR)
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(PYTEST)
 
 test-c: setup-test
-	$(MAKE) --no-print-directory build/test/sublet-exec-tests
+	+@$(MAKE_NOW) build/test/sublet-exec-tests
 	build/test/sublet-exec-tests
 
 check: setup-check check-python check-c check-generated
@@ -42,7 +47,8 @@ check-generated: setup-check
 	$(BIN)/python spec/generate.py --check
 	$(BIN)/python spec/syscalls.py --check
 
-bench: setup-bench $(EXECUTOR)
+bench: setup-bench
+	+@$(MAKE_NOW) $(EXECUTOR)
 	$(BIN)/python bench/run.py
 
 # Each fuzz target runs for MINUTES; what it finds is kept in build/corpus/, seeds in csrc/fuzz/.
@@ -52,10 +58,10 @@ fuzz: setup-test
 
 # The whole suite, with an executor that AddressSanitizer and UBSan watch.
 sanitize: setup-test test-c
-	$(MAKE) --no-print-directory build/asan/sublet-exec
+	+@$(MAKE_NOW) build/asan/sublet-exec
 	SUBLET_EXEC=$(CURDIR)/build/asan/sublet-exec $(BIN)/pytest -n $(JOBS) --dist loadgroup $(PYTEST)
 
-$(EXECUTOR): $(C_INPUT) | setup-run
+$(EXECUTOR): $(C_INPUT)
 	$(BIN)/python csrc/build.py
 
 build/asan/sublet-exec: $(C_INPUT)
