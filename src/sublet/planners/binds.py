@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sublet.mounts.operations import Attribute
 
+ACCESS = frozenset({"ro", "rw"})
 SUFFIXES = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 BIND_HINT = "Write SRC, SRC:DST or SRC:DST:OPTIONS, with the options ro and rw."
 
@@ -23,7 +24,7 @@ def parse_bind(text: str, directory: str) -> BindMount:
     source, destination, options = _parts(text, "-v", BIND_HINT)
     read_only = False
     for option in options:
-        if option not in {"ro", "rw"}:
+        if option not in ACCESS:
             raise InputError(f"-v {text}: the option {option!r} is unknown", hint=BIND_HINT)
         read_only = option == "ro"
     return _bind(source, destination, directory, "-v", text, read_only=read_only)
@@ -41,7 +42,7 @@ def parse_device_bind(text: str, directory: str) -> BindMount:
     hint = "Write SRC or SRC:DST."
     source, destination, options = _parts(text, "--dev-bind", hint)
     if options:
-        raise InputError(f"--dev-bind {text}: there are too many parts", hint=hint)
+        raise InputError(f"--dev-bind {text}: it takes no options", hint=hint)
     return _bind(source, destination, directory, "--dev-bind", text, devices=True)
 
 
@@ -86,7 +87,7 @@ def plan_mounts(
                 Tmpfs(
                     mount.target,
                     parents,
-                    mode=0o755,
+                    mode=0o1777,
                     size=mount.size,
                     attributes_set=frozenset({"nosuid", "nodev"}),
                 )
@@ -107,18 +108,13 @@ def plan_mounts(
 
 
 def _parts(text: str, option: str, hint: str) -> tuple[str, str | None, list[str]]:
-    source, *rest = text.split(":")
+    """Divide SRC, SRC:DST, SRC:OPTIONS or SRC:DST:OPTIONS."""
+    source, *rest = text.split(":", 2)
     if not source:
         raise InputError(f"{option} {text}: the source is empty", hint=hint)
-    destination = rest[0] if rest and (isabs(rest[0]) or len(rest) > 1 or not rest[0]) else None
-    if rest and destination is None:
-        # SRC:ro, or a destination that is not absolute
-        if rest[0] in {"ro", "rw"}:
-            return source, None, rest
-        destination = rest[0]
-    if len(rest) > 2:
-        raise InputError(f"{option} {text}: there are too many parts", hint=hint)
-    return source, destination, rest[1].split(",") if len(rest) == 2 else []
+    if len(rest) == 1 and ACCESS.issuperset(rest[0].split(",")):
+        return source, None, rest[0].split(",")
+    return source, rest[0] if rest else None, rest[1].split(",") if len(rest) > 1 else []
 
 
 def _bind(

@@ -59,7 +59,7 @@ def plan_run(request: Request, facts: Facts) -> Plan:
         namespaces=frozenset(namespaces),
         maps=() if identity.maps is None else (identity.maps,),
         user_namespace=identity.user_namespace,
-        operations=tuple(_operations(request, facts, identity)),
+        operations=tuple(_operations(request, facts, identity, credentials)),
         root_propagation="private",
         pivot=True,
         hostname=request.hostname,
@@ -78,7 +78,9 @@ def plan_run(request: Request, facts: Facts) -> Plan:
     )
 
 
-def _operations(request: Request, facts: Facts, identity: Identity) -> list[Operation]:
+def _operations(
+    request: Request, facts: Facts, identity: Identity, who: Credentials
+) -> list[Operation]:
     # With the caller's own privileges a source may lie in directories that are closed to the
     # IDs inside. Without them, nobody outside could make the mount.
     outside = frozenset({"outside"}) if facts.capable(CAP_SYS_ADMIN) else frozenset[str]()
@@ -92,7 +94,7 @@ def _operations(request: Request, facts: Facts, identity: Identity) -> list[Oper
     elif root == "host":
         operations = host_view(outside, identity.maps)
     else:
-        operations = system_view(facts, outside, identity.maps)
+        operations = system_view(facts, outside, identity.maps, who)
     if request.net == "host":
         view = None if isinstance(root, RootFs) else root
         operations += name_service(facts, outside, view=view)

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sublet.mounts.operations import Attribute
     from sublet.plan.facts import Facts
-    from sublet.plan.model import Maps
+    from sublet.plan.model import Credentials, Maps
     from sublet.planners.request import RootFs
 
 SYSTEM = frozenset({"usr", "bin", "sbin", "etc", "opt", "nix", "gnu"})
@@ -54,10 +54,13 @@ MASKED = (
 UNCHANGEABLE = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def system_view(facts: Facts, outside: frozenset[str], maps: Maps | None) -> list[Operation]:
+def system_view(
+    facts: Facts, outside: frozenset[str], maps: Maps | None, who: Credentials
+) -> list[Operation]:
     """The machine's programs and configuration read-only, everything else private and empty.
 
-    The working directory is there too, read-only, and the home directory as an empty one.
+    The working directory is there too, read-only, and the home directory as an empty one of *who*
+    the command runs as.
     """
     operations: list[Operation] = [Tmpfs("/", mode=0o755, attributes_set=NO_DEVICES)]
     recursive = outside | {"recursive"}
@@ -79,7 +82,7 @@ def system_view(facts: Facts, outside: frozenset[str], maps: Maps | None) -> lis
         operations.append(Directory(path, parents, mode=mode))
     home = _normal(facts.home)
     if home not in {"/", *PRIVATE} and not _below(home, visible):
-        operations.append(Directory(home, parents, mode=0o700))
+        operations.append(Directory(home, parents, mode=0o700, uid=who.uid, gid=who.gid))
     directory = facts.directory
     if directory and directory not in {"/", *PRIVATE[:-1]} and not _below(directory, visible):
         flags = recursive | parents
