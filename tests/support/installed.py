@@ -68,7 +68,8 @@ def interpreter() -> str:
     check = "import sys; sys.exit(sys.version_info < (3, 11))"
     tried = [path for path in candidates if os.path.exists(path)]
     for path in tried:
-        if probes.succeeds(path, "-I", "-c", check, unprivileged=True) is None:
+        # By way of env: setpriv itself still has root's capabilities when it executes a program.
+        if probes.succeeds("env", path, "-I", "-c", check, unprivileged=True) is None:
             return path
     raise RuntimeError(
         f"no Python 3.11 or newer that an ordinary user can execute; tried {', '.join(tried)}"
