@@ -30,8 +30,7 @@ BUILD = ROOT / "build"
 VARIANTS = ("release", "asan", "fuzz", "test")
 
 LANGUAGE = ["-std=gnu11", "-D_GNU_SOURCE", f"-I{CSRC}"]
-# Clang warns of -no-pie beside -static, which is what gcc needs; gcc does not know the option.
-WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-command-line-argument"]
+WARNINGS = ["-Wall", "-Wextra"]
 # -U first: some distributions predefine _FORTIFY_SOURCE, and to define it again is a warning.
 HARDENING = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
 STATIC = ["-static", "-no-pie"]
@@ -42,7 +41,6 @@ RELEASE_FLAGS = [
     *("-Wl,--gc-sections", "-Wl,-z,noexecstack", "-Wl,-z,relro", "-s"),
 ]
 SANITIZE_FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
-TEST_FLAGS = ["-O1", "-g", *HARDENING]
 
 # LeakSanitizer traces the process at its end, which an undumpable one or a sandbox does not allow;
 # and the executor allocates nothing that could leak.
@@ -170,9 +168,18 @@ def is_static(path: Path) -> bool:
     return all(number(table + index * entry, 4) != PT_INTERP for index in range(count))
 
 
+def warnings(compiler: list[str], *, werror: bool) -> list[str]:
+    """Return the warning options for *compiler*, as errors where that is wanted."""
+    options = [*WARNINGS, *(["-Werror"] if werror else [])]
+    # Clang warns that it does not use the -no-pie that gcc needs; gcc does not know this option.
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=False).stdout
+    return [*options, "-Wno-unused-command-line-argument"] if b"clang" in version else options
+
+
 def build_release(output: Path = RELEASE, *, werror: bool = False) -> Path:
     """Build the static executor at *output*, and check that it is static indeed."""
-    command = [*find_compiler(), *LANGUAGE, *WARNINGS, *(["-Werror"] if werror else [])]
+    compiler = find_compiler()
+    command = [*compiler, *LANGUAGE, *warnings(compiler, werror=werror)]
     compile_and_link([*command, *RELEASE_FLAGS, *sources()], output)
     if not is_static(output):
         output.unlink()
@@ -180,18 +187,21 @@ def build_release(output: Path = RELEASE, *, werror: bool = False) -> Path:
     return output
 
 
-def testing_compiler(*names: str) -> list[str]:
-    """Return ``$CC`` or the first compiler of *names* on PATH; raise BuildError without one."""
+def testing_command(*names: str) -> list[str]:
+    """Return how ``$CC``, or the first compiler of *names* on PATH, is started for a test's build.
+
+    Raises BuildError where there is none.
+    """
     asked = shlex.split(os.environ.get("CC", ""))
-    found = asked or [path for name in names if (path := shutil.which(name))][:1]
-    if not found:
+    compiler = asked or [path for name in names if (path := shutil.which(name))][:1]
+    if not compiler:
         raise BuildError(f"this variant needs {' or '.join(names)}; apt-get install {names[0]}")
-    return found
+    return [*compiler, *LANGUAGE, *warnings(compiler, werror=True)]
 
 
 def build_asan(output: Path) -> Path:
     """Build the executor with AddressSanitizer and UBSan; dynamic, as they have to be."""
-    command = [*testing_compiler("gcc", "clang"), *LANGUAGE, *WARNINGS, "-Werror"]
+    command = testing_command("gcc", "clang")
     flags = [*SANITIZE_FLAGS, "-fsanitize=address,undefined"]
     defaults = output.with_name("defaults.c")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -205,8 +215,7 @@ def build_fuzzers(folder: Path) -> list[Path]:
     targets = sorted((CSRC / "fuzz").glob("*.c"))
     if not targets:
         raise BuildError(f"no fuzz targets in {CSRC / 'fuzz'}")
-    command = [*testing_compiler("clang"), *LANGUAGE, *WARNINGS, "-Werror", *SANITIZE_FLAGS]
-    command.append("-fsanitize=fuzzer,address,undefined")
+    command = [*testing_command("clang"), *SANITIZE_FLAGS, "-fsanitize=fuzzer,address,undefined"]
     built = []
     for target in targets:
         output = folder / target.stem
@@ -220,7 +229,7 @@ def build_tests(output: Path) -> Path:
     tests = sorted(str(path) for path in (CSRC / "tests").glob("*.c"))
     if not tests:
         raise BuildError(f"no C unit tests in {CSRC / 'tests'}")
-    command = [*testing_compiler("gcc", "clang"), *LANGUAGE, *WARNINGS, "-Werror"]
+    command = testing_command("gcc", "clang")
     flags = [*SANITIZE_FLAGS, "-fsanitize=address,undefined"]
     compile_and_link([*command, *flags, *sources(main=False), *tests], output)
     return output
