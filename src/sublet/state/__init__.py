@@ -1,3 +1,1 @@
-"""What outlives a process: unpacked trees and named writable layers. Locked, and safe against
-crashes.
-"""
+"""What outlives a process: unpacked trees and named layers, locked and safe against crashes."""

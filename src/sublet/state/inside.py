@@ -5,26 +5,27 @@ from __future__ import annotations
 import os
 import sys
 
-from sublet.launch.spawn import spawn
-
 from sublet._value import Value
-from sublet.errors import StateError
-from sublet.planners.inside import plan_inside
+from sublet.errors import StateError, SubletError
+from sublet.launch.spawn import spawn
+from sublet.planners.inside import owns_everything, plan_inside, whole_maps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sublet.plan.facts import Facts
-    from sublet.plan.model import Maps, UserNamespace
+    from sublet.plan.model import Maps
+
+TICK_SECONDS = 0.1
+ANSWER_BYTES = 1 << 16
 
 
 class Inside(Value):
-    """Where a program of ours shall run: the caller's facts, and the map; ``maps`` None, no map."""
+    """Where trees and layers are written: the caller's facts, and the map; None: no namespace."""
 
     facts: Facts
     maps: Maps | None
-    user_namespace: UserNamespace
 
     def run(
         self,
@@ -32,80 +33,137 @@ class Inside(Value):
         directory: str,
         *arguments: str,
         stdin: int | None = None,
+        held: int | None = None,
         tick: Callable[[], None] | None = None,
     ) -> tuple[int, str]:
         """Run the program *module* of this package with *directory* as its working directory.
 
-        Returns its exit status and what it wrote (both streams, at most 64 KiB). ``tick`` is
-        called some times a second while it runs. Interrupted, the program is killed before the
-        exception goes on.
+        Returns its exit status and what it wrote (both streams, at most 64 KiB). ``held``: a
+        descriptor that the program keeps open until its end, such as a lock. ``tick`` is called
+        some times a second while it runs. Interrupted, the program is killed before the exception
+        goes on; and it does not outlive this process.
 
         Raises SetupError where the sandbox could not be made, StateError where the program was
         killed.
         """
-        interpreter, readable, paths = _interpreter()
-        bootstrap = (
-            f"import sys, runpy; sys.path[:0] = {paths!r}; "
-            f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+        return _run(
+            self.facts, self.maps, module, directory, arguments, stdin=stdin, held=held, tick=tick
         )
-        plan = plan_inside(
-            self.facts,
-            self.maps,
-            self.user_namespace,
-            argv=(interpreter, "-I", "-S", "-B", "-c", bootstrap, *arguments),
-            directory=directory,
-            readable=readable,
-        )
-        output = os.memfd_create("output", os.MFD_CLOEXEC)
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            source = nothing if stdin is None else stdin
-            with spawn(plan, {}, stdin=source, stdout=output, stderr=output) as launched:
-                while tick is not None and not launched.ended(0.1):
-                    tick()
-                report = launched.wait()
-            text = os.pread(output, 1 << 16, 0).decode("utf-8", "replace")
-        finally:
-            os.close(output)
-            os.close(nothing)
-        if report.ending != "exit":
-            raise StateError(
-                f"the program {module} was killed ({report.ending} {report.status})",
-                path=directory,
-            )
-        return report.status, text
 
     def remove(self, directory: str) -> None:
-        """Remove *directory* and all below, with the rights that its owners take."""
-        status, text = self.run("sublet.archive.erase", directory)
-        if status:
-            raise StateError(
-                f"cannot remove {directory}: {text.strip()}",
-                path=directory,
-                hint="If its files were made with another map, give the same --ids as then.",
+        """Remove *directory* and all below, whichever map of the caller's it was written with.
+
+        Raises StateError where that cannot be done.
+        """
+        if not os.path.lexists(directory):
+            return
+        try:
+            self._empty(directory)
+            os.rmdir(directory)
+        except OSError as error:
+            raise _not_removed(directory, f"{error.filename}: {error.strerror}") from error
+
+    def _empty(self, directory: str) -> None:
+        if owns_everything(self.facts):
+            from sublet.archive.erase import DIRECTORY, erase
+
+            descriptor = os.open(directory, DIRECTORY)
+            try:
+                erase(descriptor)
+            finally:
+                os.close(descriptor)
+            return
+        try:
+            status, text = _run(
+                self.facts, whole_maps(self.facts), "sublet.archive.erase", directory
             )
-        os.rmdir(directory)
+        except SubletError as error:
+            raise _not_removed(directory, error.what) from error
+        if status:
+            raise _not_removed(directory, text.strip())
+
+
+def _not_removed(directory: str, why: str) -> StateError:
+    return StateError(
+        f"cannot remove {directory}: {why}",
+        path=directory,
+        hint="Its files may belong to subordinate IDs that are not delegated to you any more;"
+        f" as root: rm -rf {directory}",
+    )
+
+
+def _run(
+    facts: Facts,
+    maps: Maps | None,
+    module: str,
+    directory: str,
+    arguments: tuple[str, ...] = (),
+    *,
+    stdin: int | None = None,
+    held: int | None = None,
+    tick: Callable[[], None] | None = None,
+) -> tuple[int, str]:
+    interpreter, readable, paths = _interpreter()
+    bootstrap = (
+        f"import sys, runpy; sys.path[:0] = {paths!r}; "
+        f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    )
+    plan = plan_inside(
+        facts,
+        maps,
+        argv=(interpreter, "-I", "-S", "-B", "-c", bootstrap, *arguments),
+        directory=directory,
+        readable=readable,
+        held=None if held is None else "held",
+    )
+    output = os.memfd_create("output", os.MFD_CLOEXEC)
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        source = nothing if stdin is None else stdin
+        slots = {} if held is None else {"held": held}
+        with spawn(plan, slots, stdin=source, stdout=output, stderr=output) as launched:
+            while tick is not None and launched.state != "ended":
+                try:
+                    launched.wait(TICK_SECONDS)
+                except TimeoutError:
+                    tick()
+            report = launched.wait()
+        text = os.pread(output, ANSWER_BYTES, 0).decode("utf-8", "replace")
+    finally:
+        os.close(output)
+        os.close(nothing)
+    if report.ending != "exit":
+        number = f" by signal {report.signal}" if report.signal else ""
+        raise StateError(f"the program {module} was killed{number}", path=directory)
+    return report.status or 0, text
 
 
 def _interpreter() -> tuple[str, tuple[str, ...], list[str]]:
-    """Return the interpreter, what it needs to read beyond the system's directories, and its search
-    path.
+    """Return the interpreter, what it needs to read beyond the system's directories, and sys.path.
+
+    The interpreter is that of a virtual environment's base: the environment adds nothing that the
+    programs need.
     """
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = [package]
-    try:
-        import zstandard
-    except ImportError:
-        pass
-    else:
-        paths.append(os.path.dirname(os.path.dirname(os.path.abspath(zstandard.__file__))))
-    prefix = sys.base_prefix
-    needed = [prefix, *paths]
-    readable = [path for path in needed if not path.startswith("/usr/") and path != "/usr"]
+    # not imported, which takes longer than all of this: looked for
+    paths += [
+        place
+        for place in sys.path
+        if place.startswith("/") and place != package and os.path.isdir(f"{place}/zstandard")
+    ]
+    interpreter = os.path.realpath(sys.executable)
+    needed = [
+        os.path.realpath(sys.base_prefix),
+        os.path.realpath(sys.base_exec_prefix),
+        os.path.dirname(os.path.dirname(interpreter)),
+        *paths,
+    ]
+    readable = [path for path in needed if path not in {"/", "/usr"} and path[:5] != "/usr/"]
     # a path below another one of the list is there already
     outer = [
         path
         for path in readable
         if not any(path != other and path.startswith(f"{other}/") for other in readable)
     ]
-    return os.path.realpath(sys.executable), tuple(dict.fromkeys(outer)), paths
+    return interpreter, tuple(dict.fromkeys(outer)), paths

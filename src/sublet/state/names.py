@@ -1,22 +1,30 @@
 """Named writable layers: what runs with ``--name NAME`` wrote, kept for later runs.
 
-<data>/names/<name>/upper, work   the overlay's layer and its work directory
-<data>/names/<name>/settings      one line each: rootfs, ids (what the first run was given)
-<data>/names/<name>.lock          held while a run uses the layer: an upper directory serves one
-overlay at a time
+    <data>/names/<name>/upper, work   the overlay's layer and its work directory
+    <data>/names/<name>/settings      rootfs and ids, as the first run was given them (settings.py)
+    <data>/names/<name>.lock          held while a run uses the layer: an upper directory serves one
+                                      overlay at a time
+
+A layer appears under its name by one rename, complete; names with a dot before them are what is
+being made or removed.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 
 from sublet._value import Value
 from sublet.errors import InputError, StateError
+from sublet.ids import InsideId, OutsideId
+from sublet.planners.inside import lowest, owns_everything
+from sublet.state import settings as files
 from sublet.state.locks import Lock
 from sublet.state.places import subdirectory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sublet.ids import IdMap
     from sublet.state.inside import Inside
 
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
@@ -24,7 +32,10 @@ IN_USE = "Wait until that run has ended, or choose another name with --name."
 
 
 class Layer(Value):
-    """A named layer, locked. ``rootfs`` and ``ids`` as the first run gave them."""
+    """A named layer, locked. ``rootfs`` and ``ids`` as the first run gave them.
+
+    ``upper`` and ``work`` are there once furnish() has made them.
+    """
 
     name: str
     rootfs: str
@@ -35,8 +46,9 @@ class Layer(Value):
 
 
 def check(name: str) -> None:
-    """Raise InputError unless *name* can be a file's name and an argument: letters, digits, ``_``,
-    ``.``, ``-``.
+    """Raise InputError unless *name* can be a file's name and an argument.
+
+    That is letters, digits, ``_``, ``.`` and ``-``, the first none of the last two.
     """
     if (
         not 0 < len(name) <= 64
@@ -46,34 +58,62 @@ def check(name: str) -> None:
     ):
         raise InputError(
             f"{name!r} is not a usable name",
-            hint="A name has 1 to 64 letters, digits, '_', '.' or '-', and begins with none of '.' and '-'.",
+            hint="A name has 1 to 64 letters, digits, '_', '.' or '-', begins with neither '.' nor"
+            " '-', and does not end with '.lock'.",
         )
 
 
 def use(data: str, name: str, rootfs: str | None, ids: str | None) -> Layer:
-    """Return the layer *name*, locked for this run; made where it is new, which takes a *rootfs*.
+    """Return the layer *name*, locked for this run; a new one takes a *rootfs*, and furnish().
 
     ``rootfs`` (an absolute path) and ``ids`` must agree with those of the first run where they are
-    given: the layer's files fit no other. Raises InputError, and StateError where another run uses
-    it.
+    given: the layer's files fit no other. Whoever runs in the layer hands the lock's descriptor on
+    to what runs. Raises InputError, and StateError where another run uses it.
     """
     check(name)
     names = subdirectory(data, "names")
     lock = Lock(f"{names}/{name}.lock")
     try:
         lock.take_or_refuse(f"the name {name}", IN_USE)
-        known = _settings(f"{names}/{name}")
-        if known is None:
-            known = _first(name, rootfs, ids)
-            _make(f"{names}/{name}", known)
-        _agree(name, known, rootfs, ids)
         directory = f"{names}/{name}"
+        try:
+            known = _settings(directory) or _first(name, rootfs, ids)
+            _agree(name, known, rootfs, ids)
+        except InputError:
+            if not os.path.isdir(directory):
+                os.unlink(lock.path)
+            raise
         return Layer(
             name, known["rootfs"], known["ids"], f"{directory}/upper", f"{directory}/work", lock
         )
     except BaseException:
         lock.close()
         raise
+
+
+def furnish(layer: Layer, lower: str, inside: Inside) -> None:
+    """Make the directories of *layer* where it is new, for an overlay on the directory *lower*.
+
+    The upper directory is the "/" of what runs: it gets the owner and mode of lower's, or root
+    inside where that owner is not in the map. Raises StateError.
+    """
+    directory = os.path.dirname(layer.upper)
+    if os.path.isdir(directory):
+        return
+    fresh = f"{os.path.dirname(directory)}/.{layer.name}.new"
+    inside.remove(fresh)
+    os.mkdir(fresh, 0o700)
+    about = os.stat(lower)
+    users, groups = (inside.maps.uid, inside.maps.gid) if inside.maps else (None, None)
+    owner = _inside(users, about.st_uid), _inside(groups, about.st_gid)
+    root = (lowest(users), lowest(groups)) if users and groups else (0, 0)
+    _make(
+        fresh,
+        [("upper", *owner, stat.S_IMODE(about.st_mode)), ("work", *root, 0o700)],
+        inside,
+    )
+    files.write(f"{fresh}/settings", {"rootfs": layer.rootfs, "ids": layer.ids})
+    os.rename(fresh, directory)
 
 
 def foresee(data: str, name: str, rootfs: str | None, ids: str | None) -> tuple[str, ...]:
@@ -91,7 +131,8 @@ def foresee(data: str, name: str, rootfs: str | None, ids: str | None) -> tuple[
 def listing(data: str) -> list[tuple[str, dict[str, str]]]:
     """Return all names with their settings, sorted."""
     names = subdirectory(data, "names")
-    found = ((entry, _settings(f"{names}/{entry}")) for entry in sorted(os.listdir(names)))
+    entries = [entry for entry in sorted(os.listdir(names)) if not entry.startswith(".")]
+    found = ((entry, _settings(f"{names}/{entry}")) for entry in entries)
     return [(name, settings) for name, settings in found if settings is not None]
 
 
@@ -107,20 +148,65 @@ def settings(data: str, name: str) -> dict[str, str]:
 
 
 def drop(data: str, name: str, inside: Inside) -> None:
-    """Remove the layer *name*, inside the map that it was made with. Raises InputError, StateError."""
-    settings(data, name)
+    """Remove the layer *name*; the map of *inside* does not matter.
+
+    Raises InputError where there is none, StateError while a run uses it.
+    """
+    check(name)
     names = subdirectory(data, "names")
+    directory = f"{names}/{name}"
+    # an earlier removal may have been interrupted
+    doomed = f"{names}/.{name}.removed"
+    if not os.path.isdir(directory) and not os.path.isdir(doomed):
+        settings(data, name)  # says that there is none
     with Lock(f"{names}/{name}.lock") as lock:
         lock.take_or_refuse(f"the name {name}", IN_USE)
-        directory = f"{names}/{name}"
-        # first under a name that nobody uses: a removal that is interrupted leaves no half of a
-        # layer
-        doomed = f"{names}/.{name}.removed"
-        if os.path.isdir(doomed):
-            inside.remove(doomed)
-        os.rename(directory, doomed)
         inside.remove(doomed)
+        if os.path.isdir(directory):
+            # first under a name that nobody uses: an interrupted removal leaves no half of a layer
+            os.rename(directory, doomed)
+            inside.remove(doomed)
+        inside.remove(f"{names}/.{name}.new")
         os.unlink(lock.path)
+
+
+def _make(parent: str, wanted: list[tuple[str, int, int, int]], inside: Inside) -> None:
+    """Make directories: name, owner (inside IDs) and mode of each."""
+    from sublet.archive.make import make
+
+    maps = inside.maps
+    users, groups = (maps.uid, maps.gid) if maps else (None, None)
+    outside = [
+        (name, _outside(users, uid), _outside(groups, gid), mode) for name, uid, gid, mode in wanted
+    ]
+    own = inside.facts.euid, inside.facts.egid
+    if owns_everything(inside.facts) or all((uid, gid) == own for _, uid, gid, _ in outside):
+        # a program that need not be started is time won
+        descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for order in outside:
+                make(descriptor, *order)
+        finally:
+            os.close(descriptor)
+        return
+    import json
+
+    status, text = inside.run("sublet.archive.make", parent, json.dumps(wanted))
+    if status:
+        raise StateError(f"cannot make a layer in {parent}: {text.strip()}", path=parent)
+
+
+def _inside(id_map: IdMap | None, outside: int) -> int:
+    """Return the inside ID of an owner; root, or the lowest there is, for one without mapping."""
+    if id_map is None:
+        return outside
+    found = id_map.to_inside(OutsideId(outside))
+    return lowest(id_map) if found is None else int(found)
+
+
+def _outside(id_map: IdMap | None, inside: int) -> int:
+    found = inside if id_map is None else id_map.to_outside(InsideId(inside))
+    return -1 if found is None else int(found)
 
 
 def _first(name: str, rootfs: str | None, ids: str | None) -> dict[str, str]:
@@ -143,28 +229,9 @@ def _agree(name: str, known: dict[str, str], rootfs: str | None, ids: str | None
             )
 
 
-def _make(directory: str, known: dict[str, str]) -> None:
-    """Make a new layer, complete under its name at once."""
-    fresh = f"{os.path.dirname(directory)}/.{os.path.basename(directory)}.new"
-    for path in (f"{fresh}/upper", f"{fresh}/work"):
-        os.makedirs(path, 0o700, exist_ok=True)
-    os.chmod(f"{fresh}/upper", 0o755)  # noqa: S103  (it is the "/" of what runs)
-    for key, value in known.items():
-        if "\n" in value:
-            raise InputError(f"--{key} {value!r} contains a line break")
-    with open(f"{fresh}/settings", "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.writelines(f"{key}={value}\n" for key, value in known.items())
-    os.rename(fresh, directory)
-
-
 def _settings(directory: str) -> dict[str, str] | None:
-    try:
-        with open(f"{directory}/settings", encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read(1 << 16)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    known = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    if known.keys() != {"rootfs", "ids"}:
+    known = files.read(f"{directory}/settings")
+    if known is not None and known.keys() != {"rootfs", "ids"}:
         raise StateError(
             f"the settings of the layer in {directory} are damaged",
             path=f"{directory}/settings",

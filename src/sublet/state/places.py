@@ -1,4 +1,4 @@
-"""Where things are kept: the XDG base directories, owned by the caller, closed to everybody else."""
+"""Where things are kept: the XDG base directories, the caller's own and closed to all others."""
 
 from __future__ import annotations
 
@@ -44,13 +44,15 @@ def directory(configured: str, home: str, default: str, *, make: bool = True) ->
                 f"cannot make the directory {path}: {error.strerror}",
                 path=path,
                 errno=error.errno,
-                hint="Set HOME, XDG_CACHE_HOME and XDG_DATA_HOME to directories that you may write.",
+                hint="Set HOME, XDG_CACHE_HOME and XDG_DATA_HOME to directories that you may"
+                " write.",
             ) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise StateError(
             f"{path} is not a directory of UID {os.geteuid()} (its owner is {found.st_uid})",
             path=path,
-            hint="Move it away, or set XDG_CACHE_HOME and XDG_DATA_HOME to directories of your own.",
+            hint="Move it away, or set XDG_CACHE_HOME and XDG_DATA_HOME to directories of your"
+            " own.",
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
         os.chmod(path, 0o700)
