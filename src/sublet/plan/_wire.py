@@ -11,6 +11,7 @@ MAX_WORDS = 262144
 MAX_EXTENTS = 65536
 MAX_SLOTS = 256
 MAX_GROUPS = 65536
+MAX_DESCRIPTOR = 1023
 
 ENUMS: dict[str, dict[str, int]] = {
     "namespace": {

@@ -425,6 +425,8 @@ class _Reader:
 
     def _data(self, offset: int, length: int, where: str) -> bytes:
         start, total = self._places["data"]
+        if offset % 8:
+            raise PlanError(f"{where}: offset {offset} is no multiple of 8")
         if offset + length > total:
             raise PlanError(f"{where}: bytes {offset} to {offset + length} of {total}")
         return self._wire[start + offset : start + offset + length]

@@ -76,7 +76,7 @@ class Rlimit(Value):
 
 
 class Descriptor(Value):
-    """A descriptor for the payload: the slot's, at this number."""
+    """A descriptor for the payload: the slot's, at this number (0 to 1023)."""
 
     slot: str
     number: int

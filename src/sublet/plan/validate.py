@@ -406,7 +406,7 @@ def _check_process(plan: Plan, slots: frozenset[str]) -> None:
         number = descriptor.number
         if descriptor.slot not in slots:
             raise PlanError(f"process.descriptors: the plan has no slot {descriptor.slot!r}")
-        if not 0 <= number < 1 << 31 or number in numbers:
+        if not 0 <= number <= _wire.MAX_DESCRIPTOR or number in numbers:
             raise PlanError(f"process.descriptors: {number} is no number, or there twice")
         if process.terminal and number < 3:
             raise PlanError(f"process.descriptors: {number} is the terminal's")

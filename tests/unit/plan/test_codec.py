@@ -163,6 +163,7 @@ def test_a_section_may_not_lie_elsewhere(name: str) -> None:
         ("operations", 0, "slot", 0, "exactly one of source and slot"),
         ("operations", 0, "attributes_set", 1 << 40, "attributes_set: 0x10000000000 is no attr"),
         ("operations", 0, "mode", 0, "operations[0].mode: bind has no such field"),
+        ("operations", 1, "content", 1, "operations[1].content: offset 1 is no multiple of 8"),
         ("operations", 1, "content+", 4, "operations[1].content: bytes 0 to 4 of 3"),
         ("operations", 2, "size", 1, "operations[2].size: mask has no such field"),
         ("operations", 2, "uid", 0, "operations[2].uid: mask has no such field"),

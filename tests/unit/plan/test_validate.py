@@ -164,6 +164,7 @@ def user(**changes: Any) -> Plan:
         (process(rlimits=(Rlimit(1, 2, 1),)), "process.rlimits: 2:1 is no soft and hard limit"),
         (process(descriptors=(Descriptor("t", 3),)), "the plan has no slot 't'"),
         (process(descriptors=(Descriptor("s", -1),)), "process.descriptors: -1 is no number"),
+        (process(descriptors=(Descriptor("s", 1024),)), "process.descriptors: 1024 is no number"),
         (process(descriptors=(Descriptor("s", 3),) * 2), "process.descriptors: 3 is no number"),
         (
             process(terminal=True, descriptors=(Descriptor("s", 2),)),
