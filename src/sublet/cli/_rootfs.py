@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from sublet._value import Value
 from sublet.cli.run import needed
 from sublet.errors import InputError
 from sublet.host import read_facts
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from sublet.cli._options import Given
     from sublet.plan.facts import Facts
     from sublet.planners.request import Ids
+    from sublet.state.names import Layer
 
 
 def find(
@@ -45,33 +45,32 @@ def find(
     facts = read_facts(need=needed(ids))
     tree = path if os.path.isdir(path) else _tree(path, facts, ids, slots, plans=plans)
     if layer is not None:
+        if not plans:
+            _furnish(layer, tree, facts, ids)
         return ids, facts, RootFs(tree, "kept", layer.upper, layer.work)
     if "writable" in given.flags:
         return ids, facts, RootFs(tree, "stay")
     return ids, facts, RootFs(tree, "refused" if "read-only" in given.flags else "vanish")
 
 
-class _Layer(Value):
-    """A named layer: what the first run was given, and where it lies."""
-
-    rootfs: str
-    ids: str
-    upper: str
-    work: str
-
-
 def _layer(
     name: str, rootfs: str | None, ids: str | None, slots: dict[str, int], *, plans: bool
-) -> _Layer:
+) -> Layer:
     from sublet.state import names
     from sublet.state.places import data_directory
 
     data = data_directory(os.environ, read_facts(need=()).home, make=not plans)
-    if plans:
-        return _Layer(*names.foresee(data, name, rootfs, ids))
-    used = names.use(data, name, rootfs, ids)
-    slots["layer"] = used.lock.descriptor
-    return _Layer(used.rootfs, used.ids, used.upper, used.work)
+    layer = (names.foresee if plans else names.use)(data, name, rootfs, ids)
+    if layer.lock is not None:
+        slots["layer"] = layer.lock.descriptor
+    return layer
+
+
+def _furnish(layer: Layer, tree: str, facts: Facts, ids: Ids) -> None:
+    from sublet.state import names
+    from sublet.state.inside import Inside
+
+    names.furnish(layer, tree, Inside(facts, plan_identity(ids, facts).maps))
 
 
 def _tree(path: str, facts: Facts, ids: Ids, slots: dict[str, int], *, plans: bool) -> str:
@@ -85,11 +84,11 @@ def _tree(path: str, facts: Facts, ids: Ids, slots: dict[str, int], *, plans: bo
     try:
         if plans:
             return foresee(cache, archive, maps)
-        from sublet.cli._output import progress
         from sublet.state.inside import Inside
+        from sublet.state.progress import Progress
 
-        inside = Inside(facts, maps)
-        tree = prepare(cache, archive, inside, progress(os.path.basename(path)))
+        with Progress(f"unpacking {os.path.basename(path)}") as progress:
+            tree = prepare(cache, archive, Inside(facts, maps), progress)
     finally:
         os.close(archive.descriptor)
     slots["tree"] = tree.lock.descriptor

@@ -34,7 +34,8 @@ IN_USE = "Wait until that run has ended, or choose another name with --name."
 class Layer(Value):
     """A named layer, locked. ``rootfs`` and ``ids`` as the first run gave them.
 
-    ``upper`` and ``work`` are there once furnish() has made them.
+    ``upper`` and ``work`` are there once furnish() has made them. ``lock``: None where the layer is
+    only foreseen.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Layer(Value):
     ids: str
     upper: str
     work: str
-    lock: Lock
+    lock: Lock | None = None
 
 
 def check(name: str) -> None:
@@ -83,9 +84,7 @@ def use(data: str, name: str, rootfs: str | None, ids: str | None) -> Layer:
             if not os.path.isdir(directory):
                 os.unlink(lock.path)
             raise
-        return Layer(
-            name, known["rootfs"], known["ids"], f"{directory}/upper", f"{directory}/work", lock
-        )
+        return _layer(directory, known, lock)
     except BaseException:
         lock.close()
         raise
@@ -116,8 +115,8 @@ def furnish(layer: Layer, lower: str, inside: Inside) -> None:
     os.rename(fresh, directory)
 
 
-def foresee(data: str, name: str, rootfs: str | None, ids: str | None) -> tuple[str, ...]:
-    """Return what use() would: rootfs, ids, upper and work; nothing is made or locked.
+def foresee(data: str, name: str, rootfs: str | None, ids: str | None) -> Layer:
+    """Return what use() would; nothing is made or locked.
 
     Raises InputError as use() does.
     """
@@ -125,7 +124,7 @@ def foresee(data: str, name: str, rootfs: str | None, ids: str | None) -> tuple[
     directory = f"{data}/names/{name}"
     known = _settings(directory) or _first(name, rootfs, ids)
     _agree(name, known, rootfs, ids)
-    return known["rootfs"], known["ids"], f"{directory}/upper", f"{directory}/work"
+    return _layer(directory, known)
 
 
 def listing(data: str) -> list[tuple[str, dict[str, str]]]:
@@ -168,6 +167,17 @@ def drop(data: str, name: str, inside: Inside) -> None:
             inside.remove(doomed)
         inside.remove(f"{names}/.{name}.new")
         os.unlink(lock.path)
+
+
+def _layer(directory: str, known: dict[str, str], lock: Lock | None = None) -> Layer:
+    return Layer(
+        os.path.basename(directory),
+        known["rootfs"],
+        known["ids"],
+        f"{directory}/upper",
+        f"{directory}/work",
+        lock,
+    )
 
 
 def _make(parent: str, wanted: list[tuple[str, int, int, int]], inside: Inside) -> None:
