@@ -49,9 +49,12 @@ class Channel:
         be said.
         """
         self._wait(deadline, pidfd)
-        buffer, ancillary, flags, _ = self.socket.recvmsg(
-            SIZE + 1, socket.CMSG_SPACE(ROOM * 4), socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-        )
+        try:
+            buffer, ancillary, flags, _ = self.socket.recvmsg(
+                SIZE + 1, socket.CMSG_SPACE(ROOM * 4), socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+            )
+        except ConnectionResetError:  # it went away with something of ours unread
+            raise self.died() from None
         descriptors = _descriptors(ancillary)
         try:
             message = self._check(buffer, flags, descriptors)

@@ -224,12 +224,12 @@ def _answer(failure: Failure) -> str:
     number = report.errno
     if report.step == "search":
         return f"it is in no directory of PATH ({report.plan.process.search_path})"
+    if report.step in {"newuidmap", "newgidmap"} and number is None:
+        return f"it ended with status {report.status}"
     if number is None:
         return "the executor's own check failed"
     if failure.at_target and number in _AT_TARGET:
         return _AT_TARGET[number]
-    if report.step in {"newuidmap", "newgidmap"}:
-        return f"it ended with an error ({os.strerror(number)})"
     # Kernel answers are shown as such: people search for these words.
     return f"{os.strerror(number)} ({report.step})"
 

@@ -21,7 +21,7 @@ from sublet.host import Host
 from sublet.ids import IdMap, Range
 from sublet.launch.failure import explain
 from sublet.launch.remedies import interpreter_of
-from sublet.launch.report import Report
+from sublet.launch.report import Report, report_of
 from sublet.mounts.operations import (
     Bind,
     Directory,
@@ -35,6 +35,7 @@ from sublet.mounts.operations import (
 )
 from sublet.plan import _wire
 from sublet.plan.facts import Facts, Helper, Subordinate, Sysctls
+from sublet.plan.message import Message
 from sublet.plan.model import Credentials, Maps, Plan, Process, Rlimit, UserNamespace
 
 if TYPE_CHECKING:
@@ -151,10 +152,12 @@ def test_maps_that_fail_although_delegated() -> None:
     delegated = Subordinate((Range.outside(100000, 65536),), "file", "/etc/subuid")
     helper = Helper("/usr/bin/newuidmap", None)
     facts = Facts(uid=1000, gid=1000, subuids=delegated, newuidmap=helper, newgidmap=helper)
-    error, what, _ = explained(failed(plan(maps=FULL), "maps", "newuidmap", errno.EPERM), facts)
+    message = Message("failed", phase="maps", step="newuidmap", value=1)
+    error, what, _ = explained(report_of(message, plan(maps=FULL)), facts)
     assert type(error) is SetupError
-    assert what.startswith(
-        "/usr/bin/newuidmap did not write the user ID map 0 1000 1, 1 100000 65536"
+    assert what == (
+        "/usr/bin/newuidmap did not write the user ID map 0 1000 1, 1 100000 65536 (inside outside"
+        " count): it ended with status 1"
     )
 
 
@@ -172,7 +175,7 @@ def test_a_denied_source_names_who_denies(tmp_path: Path) -> None:
     (closed / "in").mkdir(parents=True)
     closed.chmod(0)
     if os.access(closed, os.X_OK):
-        pytest.skip("the one who runs the tests is denied nothing (tests/kernel/test_launch.py)")
+        pytest.skip("beyond this machine: root is denied nothing")
     report = failed(plan(Bind("/x", source="/closed/in")), "mounts", "open_tree", errno.EACCES, 0)
     error, _, hint = explained(report, host=Host(str(tmp_path)))
     assert error.path == "/closed"
