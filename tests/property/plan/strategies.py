@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 
     Draw = Callable[[st.SearchStrategy[Any]], Any]
 
+
+def without(text: str, char: str) -> str:
+    """Return the text without a character, as the machine would hand it to Python.
+
+    Two halves that meet may be UTF-8 together, and then they are no lone surrogates any more.
+    """
+    raw = text.replace(char, "").encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "surrogateescape")
+
+
 U64 = st.integers(0, 2**64 - 1)
 IDS = st.one_of(st.integers(0, 20), st.just(MAX_ID))
 MODES = st.integers(0, 0o7777)
@@ -41,7 +51,7 @@ TEXTS = st.one_of(
     ),
 )
 WORDS = TEXTS.filter(bool)
-PARTS = WORDS.map(lambda text: text.replace("/", "") or "x").filter(lambda x: x not in {".", ".."})
+PARTS = WORDS.map(lambda text: without(text, "/") or "x").filter(lambda x: x not in {".", ".."})
 TARGETS = st.lists(PARTS, min_size=1, max_size=3).map(lambda parts: "/" + "/".join(parts))
 SOURCES = TEXTS.map(lambda text: "/" + text)
 SLOTS = WORDS.filter(lambda text: "=" not in text)
@@ -187,7 +197,7 @@ def processes(draw: Draw, slots: tuple[str, ...]) -> Process:
     limits = tuples(st.just(0), 0) if not resources else st.lists(U64, min_size=2, max_size=2)
     command = draw(st.none() | WORDS)
     argv = (draw(WORDS), *draw(tuples(TEXTS)))
-    names = PARTS.map(lambda text: text.replace("=", "") or "x")
+    names = PARTS.map(lambda text: without(text, "=") or "x")
     return Process(
         argv=argv,
         environment=draw(tuples(st.builds("{}={}".format, names, TEXTS))),
