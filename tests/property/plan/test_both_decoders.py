@@ -82,7 +82,9 @@ def python_refusal(wire: bytes) -> str:
 def test_they_agree(decoder: Path) -> None:
     good: list[bytes] = []
 
-    @settings(max_examples=100, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(plans())
     def collect(plan: Plan) -> None:
         good.append(encode(plan))

@@ -7,7 +7,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from property.plan.strategies import plans, spell_out
@@ -20,11 +20,13 @@ from sublet.plan.jsonform import from_json, to_json
 if TYPE_CHECKING:
     from sublet.plan.model import Plan
 
+unhurried = settings(deadline=None)  # a busy machine is no failure
 HEADER = 16
 SECTIONS = list(_wire.SECTIONS.items())
 NUMBERS = st.integers(0, 40) | st.integers(0, 2**32 - 1) | st.just(_wire.NONE)
 
 
+@unhurried
 @given(plans())
 def test_the_wire_form_holds_the_whole_plan(plan: Plan) -> None:
     wire = encode(plan)
@@ -34,6 +36,7 @@ def test_the_wire_form_holds_the_whole_plan(plan: Plan) -> None:
     assert encode(back) == wire
 
 
+@unhurried
 @given(plans())
 def test_the_json_twin_holds_the_whole_plan(plan: Plan) -> None:
     text = to_json(plan)
@@ -44,6 +47,7 @@ def test_the_json_twin_holds_the_whole_plan(plan: Plan) -> None:
     assert text.encode(), "a text that can be written to a file"
 
 
+@unhurried
 @given(plans())
 def test_every_plan_can_be_explained(plan: Plan) -> None:
     lines = explain(plan)
@@ -51,6 +55,7 @@ def test_every_plan_can_be_explained(plan: Plan) -> None:
     assert all(line.endswith(".") for line in lines)
 
 
+@unhurried
 @given(plans())
 def test_the_sections_follow_one_another_at_multiples_of_eight(plan: Plan) -> None:
     wire = encode(plan)
@@ -69,6 +74,7 @@ def test_the_sections_follow_one_another_at_multiples_of_eight(plan: Plan) -> No
     assert len(wire) - end < 8
 
 
+@unhurried
 @given(plans(), st.data())
 def test_a_damaged_plan_is_refused_or_is_another_valid_plan(plan: Plan, data: Any) -> None:
     wire = bytearray(encode(plan))
@@ -83,6 +89,7 @@ def test_a_damaged_plan_is_refused_or_is_another_valid_plan(plan: Plan, data: An
     assert decode(encode(read)) == read
 
 
+@unhurried
 @given(plans(), st.data())
 def test_a_plan_that_was_cut_off_is_refused(plan: Plan, data: Any) -> None:
     wire = encode(plan)
@@ -106,6 +113,7 @@ JUNK = st.sampled_from(
 )
 
 
+@unhurried
 @given(plans(), st.data())
 def test_damaged_json_is_refused_or_is_another_valid_plan(plan: Plan, data: Any) -> None:
     tree = json.loads(to_json(plan))
