@@ -152,3 +152,12 @@ def test_what_must_work_is_not_skipped(tmp_path: Path, must_work: str, summary: 
         check=False,
     )
     assert summary in done.stdout, done.stdout + done.stderr
+
+
+def test_everyone_can_start_the_installed_command(
+    everyone: User, sublet_command: list[str], sublet_exec: Path
+) -> None:
+    said = everyone.run([*sublet_command, "--version"])
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith("sublet ")
+    assert everyone.run([sublet_exec, "--version"]).returncode == 0
