@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
     report = _report_place(given.values.get("report"))
     try:
         _refuse_contradictions(given)
-        # What the report goes to must outlive this program, as a lock must.
+        # A slot is held open by the supervisor, and handed on to the reporter.
         slots = {"report": int(report)} if report is not None and report.isdigit() else {}
         plan = make_plan(given, slots, report)
         if "plan" in given.flags:
