@@ -141,6 +141,25 @@ static int follow(struct context *c)
     return 0;
 }
 
+/* A slot that nothing in the plan uses is to be held until the end: a lock, a place for the report. */
+static int held_slots(const struct context *c, int *held)
+{
+    const struct plan *p = c->plan;
+    bool used[WIRE_MAX_SLOTS] = {false};
+    for (uint32_t i = 0; i < p->counts[WIRE_SECTION_OPERATIONS]; i++)
+        if (p->operations[i].slot != WIRE_NONE)
+            used[p->operations[i].slot] = true;
+    for (uint32_t i = 0; i < p->counts[WIRE_SECTION_JOINS]; i++)
+        used[p->joins[i].slot] = true;
+    for (uint32_t i = 0; i < p->counts[WIRE_SECTION_DESCRIPTORS]; i++)
+        used[p->descriptors[i].slot] = true;
+    int count = 0;
+    for (uint32_t i = 0; i < p->counts[WIRE_SECTION_SLOTS]; i++)
+        if (!used[i])
+            held[count++] = c->slots[i];
+    return count;
+}
+
 /* What is not needed any more is let go, while the child works: a reader of our standard output
  * sees its end when the payload closes it, not when we do. */
 static int retire(struct context *c, struct supervisor *s)
@@ -164,9 +183,14 @@ static int retire(struct context *c, struct supervisor *s)
         dup2(c->null, 0);
         dup2(c->null, 1);
     }
-    int keep[] = {c->channel, c->link, c->signals, c->child,
-                  c->plan->settings->reporter_count > 0 ? c->plan_file : -1};
-    close_all_but(keep, sizeof keep / sizeof *keep, 0);
+    int keep[WIRE_MAX_SLOTS + 5];
+    int count = held_slots(c, keep);
+    keep[count++] = c->channel;
+    keep[count++] = c->link;
+    keep[count++] = c->signals;
+    keep[count++] = c->child;
+    keep[count++] = c->plan->settings->reporter_count > 0 ? c->plan_file : -1;
+    close_all_but(keep, count, 0);
     /* Not only inside: whoever has the same ID may not look into this process either. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
         return fail(c, WIRE_STEP_DUMPABLE, errno);

@@ -427,7 +427,7 @@ extern const char *const wire_state_names[WIRE_STATE_COUNT];
 extern const char *const wire_sender_names[WIRE_SENDER_COUNT];
 extern const char *const wire_operation_names[WIRE_OPERATION_COUNT];
 extern const struct wire_rule wire_rules[WIRE_OPERATION_COUNT];
-#define WIRE_DIALOGUE_ROWS 10U
+#define WIRE_DIALOGUE_ROWS 13U
 extern const struct wire_dialogue wire_dialogue[WIRE_DIALOGUE_ROWS];
 extern const uint32_t wire_section_sizes[WIRE_SECTION_COUNT];
 

@@ -483,10 +483,13 @@ DIALOGUE: tuple[tuple[str, str, str, str, str], ...] = (
     ("starting", "executor", "failed", "ended", ""),
     ("preparing", "executor", "ready", "ready", ""),
     ("preparing", "executor", "failed", "ended", ""),
+    ("preparing", "executor", "exited", "ended", ""),
     ("ready", "launcher", "go", "released", "sync_start"),
     ("ready", "executor", "running", "running", "no_sync_start"),
     ("ready", "executor", "failed", "ended", ""),
+    ("ready", "executor", "exited", "ended", ""),
     ("released", "executor", "running", "running", ""),
     ("released", "executor", "failed", "ended", ""),
+    ("released", "executor", "exited", "ended", ""),
     ("running", "executor", "exited", "ended", ""),
 )
