@@ -24,6 +24,7 @@ RECORDS: dict[str, tuple[bytes, int]] = {
     "running": (Message("running", phase="supervise").encode(), 0),
     "exited": (Message("exited", phase="supervise", value=7, wall_ns=5).encode(), 0),
     "signalled": (Message("exited", phase="supervise", ending="signal", value=9).encode(), 0),
+    "late": (Message("exited", phase="mounts", ending="timeout").encode(), 0),
     "failed": (Message("failed", phase="directory", step="fchdir", error=2).encode(), 0),
     "notfound": (Message("failed", phase="exec", step="search", error=2).encode(), 0),
     "short": (Message("ready").encode()[:-1], 0),

@@ -219,6 +219,55 @@ with spawn(one, {"etc": os.open("/etc", os.O_PATH)}) as launched:
     assert done.stdout.split() == ["0", "1", "2", "3", "9", "/etc", "0"]
 
 
+def test_slots_that_nothing_uses_are_held_and_no_others(anyone: User, library: str) -> None:
+    """A lock is held for as long as its descriptor is open somewhere: in the supervisor."""
+    body = """
+import fcntl
+path = os.path.join(os.environ["HOME"], "lock")
+lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+fcntl.flock(lock, fcntl.LOCK_EX)
+reading, writing = os.pipe()
+one = plan("sh", "-c", "exec 9>&-; cat >&2")
+one = replace(one, slots=("lock", "pipe"), process=replace(
+    one.process, descriptors=(Descriptor("pipe", 9),)
+))
+keep, hold = os.pipe()
+with spawn(one, {"lock": lock, "pipe": writing}, stdin=keep) as launched:
+    launched.wait_ready()
+    os.close(lock)
+    os.close(writing)
+    closed = os.read(reading, 1) == b""
+    other = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = False
+    except BlockingIOError:
+        held = True
+    os.close(hold)
+    launched.wait()
+fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+tell([closed, held])
+"""
+    assert told(anyone, library, body) == [True, True]
+
+
+def test_a_time_too_short_for_set_up(anyone: User, library: str, mark: str) -> None:
+    body = """
+endings = set()
+for _ in range(10):
+    with spawn(plan("sleep", "60", timeout_ms=1, sync_start=True)) as launched:
+        try:
+            launched.wait_ready()
+            launched.go()
+        except SubletError as error:
+            pass
+        endings.add(launched.wait(10).ending)
+tell(list(endings))
+"""
+    assert told(anyone, library, body) == ["timeout"]
+    assert wait_until_empty(lambda: [str(pid) for pid in marked(mark)], 5) == []
+
+
 def test_many_at_once_from_many_threads(anyone: User, library: str) -> None:
     body = """
 statuses = []
@@ -410,6 +459,17 @@ def test_a_report_for_programs(anyone: User, library: str) -> None:
     report = json.loads((place / "report.json").read_text())
     assert (report["ending"], report["status"], report["exit_code"]) == ("exit", 5, 5)
     assert os.listdir(place) == ["report.json"]
+
+
+def test_a_report_into_a_descriptor(anyone: User, library: str) -> None:
+    body = """
+one = plan("sh", "-c", "exit 5", reporter=command("7"), report_always=True)
+os.dup2(os.open(os.environ["HOME"] + "/report", os.O_CREAT | os.O_WRONLY, 0o600), 7)
+become(replace(one, slots=("report",)), {"report": 7})
+"""
+    done = anyone.run(program(library, body))
+    assert (done.returncode, done.stderr) == (5, "")
+    assert json.loads((anyone.home / "report").read_text())["status"] == 5
 
 
 def test_a_timeout_is_said(anyone: User, library: str) -> None:

@@ -91,7 +91,7 @@ def _attempt(failure: Failure) -> str:
     if by_step:
         return by_step(plan)
     by_phase = _BY_PHASE.get(report.phase or "")
-    return by_phase(plan) if by_phase else f"cannot {report.step} in phase {report.phase}"
+    return by_phase(plan) if by_phase else f"set-up failed in phase {report.phase}"
 
 
 def _operation(operation: Operation) -> str:
@@ -226,6 +226,8 @@ def _answer(failure: Failure) -> str:
         return f"it is in no directory of PATH ({report.plan.process.search_path})"
     if report.step in {"newuidmap", "newgidmap"} and number is None:
         return f"it ended with status {report.status}"
+    if report.signal is not None:
+        return f"the process that set the sandbox up was killed (signal {report.signal})"
     if number is None:
         return "the executor's own check failed"
     if failure.at_target and number in _AT_TARGET:

@@ -475,6 +475,12 @@ def _credentials(failure: Failure) -> str | None:
     return None
 
 
+def _killed(failure: Failure) -> str | None:
+    if failure.report.signal is None:
+        return None
+    return "By hand, or for lack of memory: the kernel's log may know (dmesg)."
+
+
 def _self_check(failure: Failure) -> str | None:
     if failure.report.phase == "start":
         return (
@@ -497,6 +503,7 @@ _CREATION = _any("mkdirat", "mknodat", "symlinkat", "openat2", "rename")
 
 # (steps or phases; errnos; advice). Empty: any. The first advice that is not None is taken.
 _RULES: tuple[Rule, ...] = (
+    (_any("none"), _of(), _killed),
     (_any("start"), _of(), _self_check),
     (_any("clone3", "unshare"), _of(errno.ENOSPC, errno.EUSERS), _too_many),
     (_any("clone", "maps", "mounts", "root", "identity", "network"), _DENIED, _user_namespaces),

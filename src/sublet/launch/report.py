@@ -22,7 +22,7 @@ class Report(Value):
     ``timeout``, everything was killed when the time was over; ``lost``, the sandbox's first process
     was killed from outside; ``setup``, the command was never executed: ``phase``, ``step``,
     ``operation`` (index into the plan's) and ``errno`` say where it failed; ``status`` is then that
-    of a helper program that failed.
+    of a helper program that failed, and ``signal`` the one that killed who set up.
     ``wall_ns``, ``user_us``, ``system_us``, ``max_rss_kib``: time and memory that the payload took.
     ``plan``: what was asked; where set-up succeeded, all of it was in force, since the executor
     reads back or checks what it sets, and fails otherwise.
@@ -77,7 +77,8 @@ def report_of(message: Message, plan: Plan) -> Report:
             step=message.step,
             operation=message.operation,
             errno=message.error or None,
-            status=message.value or None,
+            status=None if message.ending == "lost" else message.value or None,
+            signal=message.value if message.ending == "lost" else None,
         )
     return Report(
         message.ending,

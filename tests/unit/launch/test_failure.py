@@ -342,3 +342,13 @@ def test_every_step_in_every_phase_has_a_sentence(phase: str, operation: int | N
 
 def test_an_operation_that_the_plan_does_not_have() -> None:
     explained(failed(plan(), "mounts", "mkdirat", errno.EROFS, 99))
+
+
+def test_who_sets_up_may_be_killed() -> None:
+    message = Message("failed", phase="mounts", ending="lost", value=9)
+    error, what, hint = explained(report_of(message, plan()))
+    assert type(error) is SetupError
+    assert what == (
+        "cannot change the mounts: the process that set the sandbox up was killed (signal 9)"
+    )
+    assert "dmesg" in hint
