@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -274,6 +277,30 @@ def test_an_executor_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(HostError, match="Exec format error"):
         spawn(Plan(PROCESS))
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_too_few_descriptors_are_an_error_and_not_a_leak(start: Start) -> None:
+    del start
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = set(os.listdir("/proc/self/fd"))
+    lowest = os.open("/", os.O_PATH)
+    os.close(lowest)
+    refused: list[HostError] = []
+    try:
+        for room in range(12):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + room, hard))
+            try:
+                spawn(Plan(PROCESS)).close()
+            except HostError as error:
+                refused.append(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert {error.errno for error in refused} == {errno.EMFILE}
+    assert 3 < len(refused) < 12
+    assert "ulimit -n" in str(refused[0].hint)
+    refused.clear()
+    gc.collect()
     assert set(os.listdir("/proc/self/fd")) == before
 
 

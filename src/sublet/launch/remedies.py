@@ -67,11 +67,16 @@ class Failure:
     @property
     def at_target(self) -> bool:
         """Whether the target was at fault."""
-        return self.operation is not None and self.report.step in TARGET_STEPS
+        if self.operation is None or self.operation.kind == "sysctl":
+            return False
+        return self.report.step in TARGET_STEPS or (
+            self.report.step == "open" and self.source is None
+        )
 
     def outside(self, inside: str) -> str | None:
         """Return where on the machine the *inside* path comes from, None where it is not known."""
-        found: str | None = None
+        # Without a root of its own, the sandbox sees the machine's, but for what is laid over it.
+        found = None if self.report.plan.pivot else inside
         for operation in self.report.plan.operations:
             if not _below(inside, operation.target):
                 continue
@@ -330,7 +335,10 @@ def _target_link(failure: Failure) -> str | None:
 def _target_missing(failure: Failure) -> str | None:
     if failure.operation is None:
         return None
-    return f"Make {failure.operation.target} in the root first, or name one that exists."
+    target = failure.operation.target
+    if failure.operation.kind in {"file", "directory", "symlink", "device"}:
+        return f"Make {posixpath.dirname(target)} in the root first, or name one that exists."
+    return f"Make {target} in the root first, or name one that exists."
 
 
 def _target_denied(failure: Failure) -> str | None:
@@ -490,6 +498,39 @@ def _self_check(failure: Failure) -> str | None:
     return None
 
 
+def _sysctl(failure: Failure) -> str | None:
+    operation = failure.operation
+    if operation is None or operation.kind != "sysctl":
+        return None
+    if failure.report.errno == errno.ENOENT:
+        return "This kernel has no sysctl of that name, or not for this namespace (sysctl -a)."
+    return (
+        "Only the sysctls of the sandbox's own namespaces can be set from inside: net.* with a"
+        " network, kernel.msg*, kernel.sem and kernel.shm* with an IPC namespace."
+    )
+
+
+def _device(failure: Failure) -> str | None:
+    operation = failure.operation
+    if operation is None or operation.kind != "device":
+        return None
+    given = operation.__dict__
+    return (
+        f"{failure.source} is not the character device {given['device_major']}:"
+        f"{given['device_minor']} that was asked for. See it with ls -l."
+    )
+
+
+def _cgroup2(failure: Failure) -> str | None:
+    if failure.operation is None or failure.operation.kind != "cgroup2":
+        return None
+    return "It needs a cgroup namespace of the sandbox's own."
+
+
+def _filter(_: Failure) -> str:
+    return "The kernel found the program malformed or too long; compile it from its profile again."
+
+
 def _any(*names: str) -> frozenset[str]:
     return frozenset(names)
 
@@ -499,7 +540,7 @@ def _of(*numbers: int) -> frozenset[int]:
 
 
 _DENIED = _of(errno.EPERM, errno.EACCES)
-_CREATION = _any("mkdirat", "mknodat", "symlinkat", "openat2", "rename")
+_CREATION = _any("mkdirat", "mknodat", "symlinkat", "openat2", "rename", "open")
 
 # (steps or phases; errnos; advice). Empty: any. The first advice that is not None is taken.
 _RULES: tuple[Rule, ...] = (
@@ -509,6 +550,10 @@ _RULES: tuple[Rule, ...] = (
     (_any("clone", "maps", "mounts", "root", "identity", "network"), _DENIED, _user_namespaces),
     (_any("setns"), _of(), _joining),
     (_any(), _of(errno.ENOSYS), _old_kernel),
+    (_any("openat2", "open", "write", "readback"), _of(), _sysctl),
+    (_any("check"), _of(errno.ENODEV), _device),
+    (_any("fsconfig", "fsmount"), _DENIED, _cgroup2),
+    (_any("seccomp"), _of(errno.EINVAL), _filter),
     (SOURCE_STEPS, _of(errno.ENOENT, errno.ENOTDIR, errno.ELOOP), _source_missing),
     (SOURCE_STEPS, _of(errno.EACCES), _source_denied),
     (_any("open_tree"), _of(errno.EINVAL), _locked),
@@ -518,7 +563,7 @@ _RULES: tuple[Rule, ...] = (
     (_CREATION, _of(errno.EROFS), _read_only),
     (_CREATION | _any("move_mount"), _of(errno.ENOTDIR, errno.EISDIR), _wrong_kind),
     (_CREATION, _of(errno.ELOOP, errno.EEXIST), _target_link),
-    (_CREATION | _any("openat2"), _of(errno.ENOENT), _target_missing),
+    (_CREATION, _of(errno.ENOENT), _target_missing),
     (_CREATION, _of(errno.EACCES), _target_denied),
     (_any("fchown", "mkdirat", "mknodat", "openat2"), _of(errno.EOVERFLOW), _unmapped),
     (_any("fchown", "setresuid", "setresgid", "setgroups"), _of(errno.EINVAL), _unmapped),

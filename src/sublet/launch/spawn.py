@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -223,36 +224,51 @@ def spawn(
     import subprocess
 
     path = find_executor()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    opened = []
+    wire = encode(plan)
+    opened: list[int] = []
+    process = ours = None
     try:
-        opened.append(plan_fd := seal(encode(plan)))
+        ours, theirs = _pair(opened)
+        opened.append(plan_fd := seal(wire))
         given = {}
         for name, fd in (slots or {}).items():
             # 0, 1 and 2 are about to become the payload's.
             given[name] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
             opened.append(given[name])
         process = subprocess.Popen(
-            command(path, plan_fd, given, theirs.fileno()),
+            command(path, plan_fd, given, theirs),
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             env=env,
             close_fds=True,
-            pass_fds=(plan_fd, *given.values(), theirs.fileno()),
+            pass_fds=(plan_fd, *given.values(), theirs),
         )
-    except OSError as error:
-        ours.close()
+        launched = Launched(plan, process, Channel(ours, sync_start=plan.supervision.sync_start))
+    except BaseException as error:
+        if process is not None:
+            process.kill()
+            process.wait()
+        if ours is not None:
+            ours.close()
+        if not isinstance(error, OSError):
+            raise
         raise HostError(
             f"the executor {path} cannot be started: {error.strerror}",
             path=path,
             errno=error.errno,
+            hint="Too many descriptors or processes? See ulimit -n and ulimit -u."
+            if error.errno in {errno.EMFILE, errno.ENFILE, errno.EAGAIN}
+            else None,
         ) from error
-    except BaseException:
-        ours.close()
-        raise
     finally:
-        theirs.close()
         for fd in opened:
             os.close(fd)
-    return Launched(plan, process, Channel(ours, sync_start=plan.supervision.sync_start))
+    return launched
+
+
+def _pair(opened: list[int]) -> tuple[socket.socket, int]:
+    """Return both ends of a channel; the executor's, a bare descriptor, is added to *opened*."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    opened.append(theirs.detach())
+    return ours, opened[-1]

@@ -24,6 +24,8 @@ from sublet.launch.remedies import interpreter_of
 from sublet.launch.report import Report, report_of
 from sublet.mounts.operations import (
     Bind,
+    Cgroup2,
+    Device,
     Directory,
     File,
     Operation,
@@ -202,7 +204,7 @@ def test_a_denied_source_names_who_denies(tmp_path: Path) -> None:
             "symbolic link",
             "inside of the new root",
         ),
-        (File("/m/f"), "openat2", errno.ENOENT, "destination does not exist", "Make /m/f"),
+        (File("/m/f"), "openat2", errno.ENOENT, "destination does not exist", "Make /m in"),
         (File("/m/f"), "openat2", errno.EACCES, "Permission denied", "owner is mapped"),
         (Directory("/m"), "mkdirat", errno.EOVERFLOW, "no mapping", "--ids full"),
         (Directory("/m"), "fchown", errno.EINVAL, "fchown", "--ids full"),
@@ -230,7 +232,17 @@ def test_a_denied_source_names_who_denies(tmp_path: Path) -> None:
             "cannot be ID-mapped",
         ),
         (Bind("/x", source="/s"), "open_tree", errno.EINVAL, "cannot bind", "recursively"),
-        (Sysctl("net/a", text="1"), "write", errno.EACCES, "sysctl net.a to 1", ""),
+        (Sysctl("net/a", text="1"), "write", errno.EACCES, "sysctl net.a to 1", "own namespaces"),
+        (Sysctl("x", text="1"), "openat2", errno.ENOENT, "sysctl x to 1", "no sysctl of that name"),
+        (File("/m/l"), "open", errno.ELOOP, "a symbolic link stands in the way", "/m/l is a symb"),
+        (
+            Device("/z", source="/dev/zero", device_major=8, device_minor=9),
+            "check",
+            errno.ENODEV,
+            "cannot make the device /z",
+            "/dev/zero is not the character device 8:9",
+        ),
+        (Cgroup2("/c"), "fsconfig", errno.EPERM, "cannot mount cgroup2", "cgroup namespace"),
     ],
 )
 def test_mounts(operation: Operation, step: str, number: int, sentence: str, remedy: str) -> None:
@@ -312,7 +324,7 @@ def test_commands_that_cannot_be_executed(tmp_path: Path) -> None:
         ("credentials", "setgroups", errno.EPERM, "groups (7, 8)", ""),
         ("decode", "check", errno.EINVAL, "does not accept the plan", ""),
         ("start", "check", errno.EPERM, "does not start", "chmod u-s,g-s"),
-        ("seccomp", "seccomp", errno.EINVAL, "seccomp filter", ""),
+        ("seccomp", "seccomp", errno.EINVAL, "seccomp filter", "malformed"),
         ("root", "pivot_root", errno.EINVAL, "new root", ""),
         ("terminal", "ioctl", errno.EIO, "terminal", ""),
         ("maps", "uid_map", errno.EINVAL, "user ID map 0 1000 1", ""),
