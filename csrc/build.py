@@ -3,10 +3,12 @@
 
 A script for the Makefile and a module for the package's build hook; it needs nothing but the
 standard library and a C compiler. The compiler is, in this order: what ``$CC`` says; the first of
-cc, gcc and clang that can link a static program; the one that the ``ziglang`` package carries.
+cc, gcc and clang that works; the one that the ``ziglang`` package carries.
 
 The release executor is static, so that it runs inside any root file system, and not position
-independent: a static program without relocations dirties the fewest pages.
+independent: a static program without relocations dirties the fewest pages. It links no C library:
+csrc/runtime/ has the little that it needs, and starts without what a library does before main().
+The testing variants link the system's library instead.
 """
 
 from __future__ import annotations
@@ -31,9 +33,11 @@ VARIANTS = ("release", "asan", "fuzz", "test")
 
 LANGUAGE = ["-std=gnu11", "-D_GNU_SOURCE", f"-I{CSRC}"]
 WARNINGS = ["-Wall", "-Wextra"]
-# -U first: some distributions predefine _FORTIFY_SOURCE, and to define it again is a warning.
-HARDENING = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+# Some distributions predefine _FORTIFY_SOURCE, whose checking functions a C library would have.
+HARDENING = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE"]
 STATIC = ["-static", "-no-pie"]
+# With the standard headers, but without the library behind them.
+ALONE = ["-nostdlib", "-fno-builtin"]
 RELEASE_FLAGS = [
     *("-O2", "-fno-pie", "-ffunction-sections", "-fdata-sections"),
     *HARDENING,
@@ -50,7 +54,7 @@ const char *__asan_default_options(void) { return "detect_leaks=0"; }
 """
 
 PT_INTERP = 3
-PROBE = "int main(void) { return 0; }\n"
+PROBE = "#include <sys/mount.h>\n#include <linux/capability.h>\nvoid _start(void) {}\n"
 
 
 class BuildError(Exception):
@@ -65,10 +69,10 @@ def machine() -> str:
     return sysconfig.get_platform().partition("-")[2].replace("-", "_")
 
 
-def links_statically(compiler: list[str]) -> bool:
-    """Tell whether *compiler* works and finds a static C library, by linking an empty program."""
+def works(compiler: list[str]) -> bool:
+    """Tell whether *compiler* works and finds the system's headers, by linking an empty program."""
     with tempfile.TemporaryDirectory(prefix="sublet-cc-") as scratch:
-        command = [*compiler, *STATIC, "-x", "c", "-", "-o", f"{scratch}/probe"]
+        command = [*compiler, *STATIC, *ALONE, "-x", "c", "-", "-o", f"{scratch}/probe"]
         try:
             done = subprocess.run(command, input=PROBE, text=True, capture_output=True, check=False)
         except OSError:
@@ -82,8 +86,17 @@ def zig() -> list[str] | None:
         return None
     # Zig switches UBSan's traps on by itself; the release build does not want them.
     target = f"{machine()}-linux-musl"
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-fno-sanitize=undefined"]
-    return command if links_statically(command) else None
+    return [sys.executable, "-m", "ziglang", "cc", "-target", target, "-fno-sanitize=undefined"]
+
+
+def runtime(compiler: list[str]) -> list[str]:
+    """Return the options and sources that stand in for a C library.
+
+    Zig has no stack protector without one; its musl, which does little at start, is linked there.
+    """
+    if "ziglang" in compiler:
+        return []
+    return [*ALONE, *sorted(str(path) for path in (CSRC / "runtime").glob("*.c"))]
 
 
 def installed_compilers() -> list[str]:
@@ -92,7 +105,7 @@ def installed_compilers() -> list[str]:
 
 
 def system_compiler() -> list[str] | None:
-    """Return ``$CC``, or the first compiler on PATH that links statically, or None.
+    """Return ``$CC``, or the first compiler on PATH that works, or None.
 
     Raises BuildError where ``$CC`` is set and cannot do it: what was asked for is not replaced.
     """
@@ -100,20 +113,20 @@ def system_compiler() -> list[str] | None:
     if asked:
         if shutil.which(asked[0]) is None:
             raise BuildError(f"CC={shlex.join(asked)}: no such compiler on PATH")
-        if not links_statically(asked):
-            raise BuildError(f"CC={shlex.join(asked)} cannot link a static program; {remedy()}")
+        if not works(asked):
+            raise BuildError(f"CC={shlex.join(asked)} does not compile an empty program; {remedy()}")
         return asked
     for path in installed_compilers():
-        if links_statically([path]):
+        if works([path]):
             return [path]
     return None
 
 
 def remedy() -> str:
-    """Say how a machine gets a compiler with a static C library."""
+    """Say how a machine gets a compiler with the headers of a C library and of the kernel."""
     return (
-        "install gcc and the static C library (Debian and Ubuntu: apt-get install gcc libc6-dev; "
-        "Fedora: dnf install gcc glibc-static; Alpine: apk add gcc musl-dev), "
+        "install gcc and the system's headers (Debian and Ubuntu: apt-get install gcc libc6-dev; "
+        "Fedora: dnf install gcc glibc-devel; Alpine: apk add gcc musl-dev linux-headers), "
         "or let pip fetch a compiler: pip install ziglang"
     )
 
@@ -128,12 +141,15 @@ def find_compiler() -> list[str]:
         return found
     present = installed_compilers()
     if present:
-        raise BuildError(f"{present[0]} is here but finds no static C library (libc.a); {remedy()}")
+        raise BuildError(f"{present[0]} is here but finds no C headers; {remedy()}")
     raise BuildError(f"no C compiler: neither cc, gcc nor clang is on PATH; {remedy()}")
 
 
 def sources(*, main: bool = True) -> list[str]:
-    """Return the executor's C sources; without *main*, all but the file that defines main()."""
+    """Return the executor's C sources; without *main*, all but the file that defines main().
+
+    Those of csrc/runtime/ are not among them.
+    """
     found = sorted(path for path in CSRC.glob("*.c") if main or path.name != "main.c")
     if not found:
         raise BuildError(f"no C sources in {CSRC}")
@@ -180,7 +196,7 @@ def build_release(output: Path = RELEASE, *, werror: bool = False) -> Path:
     """Build the static executor at *output*, and check that it is static indeed."""
     compiler = find_compiler()
     command = [*compiler, *LANGUAGE, *warnings(compiler, werror=werror)]
-    compile_and_link([*command, *RELEASE_FLAGS, *sources()], output)
+    compile_and_link([*command, *RELEASE_FLAGS, *sources(), *runtime(compiler)], output)
     if not is_static(output):
         output.unlink()
         raise BuildError(f"{output}: the compiler made a dynamic program in spite of -static")

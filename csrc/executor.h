@@ -71,6 +71,7 @@ struct context {
     int *outside;              /* per operation: the detached mount made in phase `outside`, or -1 */
     int *map_namespaces;       /* per map: descriptor of a user namespace with that map, or -1 */
     int root;                  /* O_PATH descriptor of the new (or present) root */
+    bool root_in_place;        /* the new root is the present tree, changed in place */
     int devpts;                /* root of the new devpts mount where the plan has a terminal, or -1 */
     int terminal;              /* slave of the plan's pty, or -1 */
     int master;                /* its master, or -1 */

@@ -96,6 +96,8 @@ int attach(struct mounts *m, operation op, int mount, bool directory, bool follo
 static int make_source(struct mounts *m, operation op, bool *failed)
 {
     int mount;
+    if (root_is_present(m->c, op))
+        return -1;
     if (op->kind == WIRE_OPERATION_BIND)
         mount = bind_make(m, op);
     else if (op->kind == WIRE_OPERATION_OVERLAY)
@@ -129,6 +131,8 @@ static int perform(struct mounts *m, operation op, int mount)
 {
     switch (op->kind) {
     case WIRE_OPERATION_BIND:
+        if (root_is_present(m->c, op))
+            return root_in_place(m, op);
         return bind_attach(m, op, mount);
     case WIRE_OPERATION_OVERLAY:
         return attach(m, op, mount, true, true);

@@ -88,6 +88,8 @@ int sysctl_write(struct mounts *m, operation op);
 /* root.c */
 int root_propagate(struct context *c);
 int root_attach(struct mounts *m, int mount, bool directory); /* takes mount */
+bool root_is_present(const struct context *c, operation op);
+int root_in_place(struct mounts *m, operation op);
 bool privately(const struct context *c); /* is the mount namespace the sandbox's own? */
 int hold_attached(struct context *c, int mount, int *directory); /* for kernels before 6.15 */
 int release_attached(struct context *c, int mount, int directory);

@@ -34,7 +34,33 @@ int root_attach(struct mounts *m, int mount, bool directory)
     if (c->root >= 0)
         close(c->root);
     c->root = mount;
+    c->root_in_place = false;
     return 0;
+}
+
+/* Is the new root all of the present tree ("/" bound recursively at "/", first of all)? The mount
+ * namespace already has a copy of its own of that tree: another copy, and to take this one down
+ * again, would cost more than all other mounts. Only together with a new user namespace: that the
+ * kernel refuses in a chroot (EPERM), where the present root could be left upwards. */
+bool root_is_present(const struct context *c, operation op)
+{
+    const struct plan *p = c->plan;
+    uint32_t both = WIRE_NAMESPACE_USER | WIRE_NAMESPACE_MOUNT;
+    return op == p->operations && op->kind == WIRE_OPERATION_BIND &&
+           op->flags == WIRE_OPERATION_FLAG_RECURSIVE && op->map == WIRE_NONE &&
+           op->source != WIRE_NONE && is_root(plan_string(p, op->source)) &&
+           is_root(plan_string(p, op->target)) && (p->settings->namespaces & both) == both &&
+           (p->settings->flags & WIRE_SETTING_PIVOT) != 0;
+}
+
+int root_in_place(struct mounts *m, operation op)
+{
+    struct context *c = m->c;
+    c->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (c->root < 0)
+        return fail(c, WIRE_STEP_OPEN, errno);
+    c->root_in_place = true;
+    return set_attributes(c, c->root, op, -1, AT_RECURSIVE);
 }
 
 bool privately(const struct context *c)
@@ -76,6 +102,8 @@ int root_enter(struct context *c)
         return 0;
     if (c->root < 0)
         return fail(c, WIRE_STEP_CHECK, EINVAL);
+    if (c->root_in_place)
+        return chdir("/") < 0 ? fail(c, WIRE_STEP_CHDIR, errno) : 0;
     if (fchdir(c->root) < 0)
         return fail(c, WIRE_STEP_FCHDIR, errno);
     if (sys_pivot_root(".", ".") < 0)

@@ -175,7 +175,7 @@ def test_without_a_static_c_library_the_build_says_what_to_install(
         check=False,
     )
     assert done.returncode == 1
-    assert "finds no static C library" in done.stderr
+    assert "finds no C headers" in done.stderr
     assert "apt-get install gcc libc6-dev" in done.stderr
     assert not (tmp_path / "out").exists()
 

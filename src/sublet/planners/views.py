@@ -94,8 +94,10 @@ def system_view(
 
 def host_view(outside: frozenset[str], maps: Maps | None) -> list[Operation]:
     """All of the machine's tree, read-only, but for /proc and /dev."""
+    # Inside a user namespace the executor changes its own copy of the tree in place.
+    flags = frozenset({"recursive"}) if maps is not None else outside | {"recursive"}
     return [
-        Bind("/", outside | {"recursive"}, source="/", attributes_set=READ_ONLY),
+        Bind("/", flags, source="/", attributes_set=READ_ONLY),
         Proc("/proc", attributes_set=NOEXEC),
         *minimal_dev(maps, mqueue=False),
     ]
