@@ -15,7 +15,6 @@ import pytest
 from kernel.sublet_run import Sublet, lines_of_map
 
 if TYPE_CHECKING:
-
     from support.leaks import Leaks
     from support.users import User
 

@@ -59,8 +59,12 @@ def _layer(
     from sublet.state import names
     from sublet.state.places import data_directory
 
-    data = data_directory(os.environ, read_facts(need=()).home, make=not plans)
-    layer = (names.foresee if plans else names.use)(data, name, rootfs, ids)
+    home = read_facts(need=()).home
+    # What is wrong with the request is found before anything is made.
+    foreseen = names.foresee(data_directory(os.environ, home, make=False), name, rootfs, ids)
+    if plans:
+        return foreseen
+    layer = names.use(data_directory(os.environ, home), name, rootfs, ids)
     if layer.lock is not None:
         slots["layer"] = layer.lock.descriptor
     return layer
@@ -102,6 +106,8 @@ def look_up(text: str, root: RootFs | str) -> Account:
     paths = ["/"]
     if isinstance(root, RootFs):
         paths = [root.path] if root.upper is None else [root.upper, root.path]
+        # What is only planned may not have been made yet: then there are numbers and no names.
+        paths = [path for path in paths if os.path.isdir(path)]
     roots: list[int] = []
     try:
         roots += (os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in paths)

@@ -275,7 +275,10 @@ def _seccomp(text: str) -> Literal["default", "none"] | Profile:
             document = json.loads(file.read(16 << 20))
     except OSError as error:
         raise InputError(
-            f"--seccomp: cannot read {text}: {error.strerror}", path=text, errno=error.errno
+            f"--seccomp: cannot read {text}: {error.strerror}",
+            path=text,
+            errno=error.errno,
+            hint="Give a file with a profile in Docker's JSON form, or none.",
         ) from None
     except ValueError as error:
         raise InputError(
