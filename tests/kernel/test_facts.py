@@ -39,7 +39,7 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def library(place: Path) -> str:
     """The package where every user can read it."""
-    library = place / "facts"
+    library = place / f"facts-{os.getpid()}"  # each worker has its own
     library.mkdir(mode=0o755)
     shutil.copytree(SOURCE / "sublet", library / "sublet", ignore=shutil.ignore_patterns("*.pyc"))
     for folder, _, names in os.walk(library):
