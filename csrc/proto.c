@@ -66,17 +66,17 @@ int message_send(int fd, const struct wire_message *message, int descriptor)
     return done < 0 ? -1 : 0;
 }
 
-/* Take the descriptor out of a received message; any that nobody expects is closed. */
+/* Take the descriptor out of a received message; any that nobody expects is closed. The buffer has
+ * room for one header only. */
 static int take_descriptor(struct msghdr *header, int *descriptor)
 {
     int taken = -1;
-    for (struct cmsghdr *one = CMSG_FIRSTHDR(header); one; one = CMSG_NXTHDR(header, one)) {
-        if (one->cmsg_level != SOL_SOCKET || one->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t count = (one->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    struct cmsghdr *rights = CMSG_FIRSTHDR(header);
+    if (rights && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS) {
+        size_t count = (rights->cmsg_len - CMSG_LEN(0)) / sizeof(int);
         for (size_t i = 0; i < count; i++) {
             int fd;
-            memcpy(&fd, CMSG_DATA(one) + i * sizeof fd, sizeof fd);
+            memcpy(&fd, CMSG_DATA(rights) + i * sizeof fd, sizeof fd);
             if (taken < 0 && descriptor)
                 taken = fd;
             else
