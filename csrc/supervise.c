@@ -257,8 +257,13 @@ static int hear_channel(struct context *c, struct supervisor *s)
     struct wire_message message;
     bool sync = setting(c, WIRE_SETTING_SYNC_START);
     int got = message_receive(c->channel, &message, NULL);
-    if (got > 0 && legal(&s->state, WIRE_SENDER_LAUNCHER, message.kind, sync))
-        return say(c, c->link, WIRE_MESSAGE_GO, 0, -1);
+    if (got > 0 && legal(&s->state, WIRE_SENDER_LAUNCHER, message.kind, sync)) {
+        const struct wire_message go = {
+            .version = WIRE_VERSION, .kind = WIRE_MESSAGE_GO, .operation = WIRE_NONE};
+        /* The child may be gone already, killed when the time was over; its end says so. */
+        message_send(c->link, &go, -1);
+        return 0;
+    }
     int error = got < 0 ? errno : EPROTO;
     bool waited_for = sync && s->state <= WIRE_STATE_READY;
     close(c->channel);
