@@ -32,23 +32,29 @@ static int lift(struct context *c, int fd, int floor)
     return lifted < 0 ? fail(c, WIRE_STEP_DUP, errno) : lifted;
 }
 
-/* Each slot's descriptor at its number; everything else but 0, 1, 2 is closed by execve, gaps
- * included. Sources are first moved above all numbers, so that none is overwritten. */
+/* Each slot's descriptor at its number; everything else but 0, 1, 2 is closed, gaps included, and
+ * not by execve: /proc/self/fd/N as working directory would lead to what set-up has left open, such
+ * as the machine's /proc (CVE-2024-21626). Only the link stays until then. Sources are first moved
+ * above all numbers, so that none is overwritten. */
 int payload_descriptors(struct context *c)
 {
     const struct plan *p = c->plan;
     uint32_t count = p->counts[WIRE_SECTION_DESCRIPTORS];
     int numbers[count + 1];
     int sources[count + 1];
+    int keep[count + 1];
     int floor = 3;
     for (uint32_t i = 0; i < count; i++) {
         numbers[i] = (int)p->descriptors[i].number;
+        keep[i] = c->slots[p->descriptors[i].slot];
         if (numbers[i] >= floor)
             floor = numbers[i] + 1;
     }
     /* set before anything is opened at a number that stays */
     if (sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
         return fail(c, WIRE_STEP_CLOSE_RANGE, errno);
+    keep[count] = c->link;
+    close_all_but(keep, (int)count + 1, 0);
     if (count == 0)
         return 0;
     if (c->link < floor && (c->link = lift(c, c->link, floor)) < 0)
