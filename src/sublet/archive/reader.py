@@ -171,7 +171,8 @@ def _member(
     if kind not in KINDS:
         raise damaged(offset, f"member {quoted(path)} is of the unsupported type {kind!r}")
     pax: Records = [*common.items(), *(pending.pax or [])]
-    said = {key: value for key, value in pax if value}  # an empty value takes the record back
+    # later records win, and an empty value takes the record back
+    said = {key: value for key, value in dict(pax).items() if value}
     path = said.get("path", path)
     link = said.get("linkpath", link)
     size = _field(said, "size", header[124:136], offset)

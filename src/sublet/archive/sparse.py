@@ -46,7 +46,7 @@ def read_layout(
         layout = _layout(_decimal(said, "realsize", offset), numbers)
     else:
         if "GNU.sparse.map" in said:
-            texts = said["GNU.sparse.map"].split(b",")
+            texts = said["GNU.sparse.map"].split(b",") if said["GNU.sparse.map"] else []
         else:
             keys = ("GNU.sparse.offset", "GNU.sparse.numbytes")
             texts = [value for key, value in pax if key in keys]

@@ -37,8 +37,8 @@ AHEAD = 8  # chunks that may wait between decompressor and consumer
 AFTERMATH = 64 << 20  # bytes after tar's end marker that are still checked for damage
 
 # zstandard's decompressor takes no limit: the input is cut instead. A block of 128 KiB can be
-# compressed to 4 bytes, which makes 128 MiB of this.
-ZSTANDARD_STEP = 4096
+# compressed to 4 bytes, which makes 32 MiB of this.
+ZSTANDARD_STEP = 1024
 
 MAGIC = (
     (b"\x1f\x8b", "gzip"),
@@ -51,7 +51,7 @@ MAGIC = (
 class Stream:
     """A forward-only reader over chunks of bytes. ``position``: bytes passed so far."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(self, chunks: Iterator[bytes | memoryview]) -> None:
         self._chunks = chunks
         self._chunk = memoryview(b"")
         self.position = 0
@@ -172,7 +172,7 @@ def _decompressor(
 
 
 def _feed_zlib(machine: object, data: bytes) -> Iterator[bytes]:
-    while data:
+    while data and not machine.eof:  # type: ignore[attr-defined]
         yield machine.decompress(data, CHUNK)  # type: ignore[attr-defined]
         data = machine.unconsumed_tail  # type: ignore[attr-defined]
 
@@ -210,18 +210,20 @@ class _Zstandard:
         return self._machine.decompress(waiting[:ZSTANDARD_STEP])
 
 
-def _in_thread(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+def _in_thread(chunks: Iterator[bytes]) -> Generator[memoryview, None, None]:
     """Yield the chunks, made by another thread, which ends when nobody takes them any more."""
-    waiting: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD)
+    waiting: queue.Queue[memoryview | BaseException | None] = queue.Queue(AHEAD)
     abandoned = threading.Event()
 
     def work() -> None:
         try:
             for chunk in chunks:
-                if abandoned.is_set():
-                    return
-                if chunk:
-                    waiting.put(chunk)
+                # in pieces, so that few large chunks wait
+                view = memoryview(chunk)
+                for at in range(0, len(view), CHUNK):
+                    if abandoned.is_set():
+                        return
+                    waiting.put(view[at : at + CHUNK])
             waiting.put(None)
         except BaseException as error:  # noqa: BLE001  (raised again where chunks are taken)
             waiting.put(error)

@@ -25,7 +25,7 @@ import sys
 
 from sublet.archive.numbers import quoted
 from sublet.archive.reader import members
-from sublet.archive.resolve import open_directory
+from sublet.archive.resolve import DIRECTORY, open_directory
 from sublet.archive.streams import AFTERMATH, Stream, open_stream
 from sublet.errors import ArchiveError
 
@@ -308,34 +308,48 @@ class Unpacker:
         Symbolic links on the way mean what they will mean inside: they cannot lead out of the tree.
         The descriptor stays this object's, and is good until the next call.
         """
-        missing = []
-        while (found := self._open.get(directory)) is None:
-            try:
-                found = self._remember(directory)
-            except FileNotFoundError:
-                if not create:
-                    raise
-                directory, _, name = directory.rpartition(b"/")
-                missing.append(name)
-            except OSError as error:
-                if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
-                    raise
-                raise _passing(member, directory, error) from None
-        for name in reversed(missing):
-            directory = directory + b"/" + name if directory else name
-            try:
-                os.mkdir(name, 0o755, dir_fd=found)
-            except FileExistsError as error:  # a link whose target is not there
-                raise _passing(member, directory, error) from None
-            found = self._remember(directory)
-        return found
-
-    def _remember(self, directory: bytes) -> int:
-        descriptor = open_directory(self.root, directory)
+        found = self._open.get(directory)
+        if found is not None:
+            return found
+        try:
+            found = open_directory(self.root, directory)
+        except FileNotFoundError:
+            if not create:
+                raise
+            found = self._create(member, directory)
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+                raise
+            raise _passing(member, directory, error) from None
         if len(self._open) >= OPEN_DIRECTORIES:
             self._forget()
-        self._open[directory] = descriptor
-        return descriptor
+        self._open[directory] = found
+        return found
+
+    def _create(self, member: Member, directory: bytes) -> int:
+        """Make a directory that is not there, and what is missing above it; return a descriptor."""
+        parts = directory.split(b"/")
+        found, present, missing = os.dup(self.root), 0, len(parts)
+        # by halves: going up or down one by one would take time in proportion to the depth squared
+        while missing - present > 1:
+            middle = (present + missing) // 2
+            try:
+                deeper = open_directory(self.root, b"/".join(parts[:middle]))
+            except FileNotFoundError:
+                missing = middle
+            else:
+                os.close(found)
+                found, present = deeper, middle
+        for count, name in enumerate(parts[present:], present + 1):
+            try:
+                os.mkdir(name, 0o755, dir_fd=found)
+                deeper = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=found)
+            except FileExistsError as error:  # a link whose target is not there
+                raise _passing(member, b"/".join(parts[:count]), error) from None
+            finally:
+                os.close(found)
+            found = deeper
+        return found
 
     def _forget(self) -> None:
         for directory in list(self._open):
