@@ -70,33 +70,39 @@ static bool is_there(const char *path)
     return faccessat(AT_FDCWD, path, F_OK, 0) == 0;
 }
 
+/* Try one directory of a search; 0: not there, go on. An empty one is the working directory. */
+static int try_directory(struct context *c, const char *directory, size_t length,
+                         const char *command, bool *forbidden)
+{
+    char path[PATH_MAX];
+    size_t rest = strlen(command) + 1;
+    if (length + 1 + rest > sizeof path)
+        return 0;
+    memcpy(path, directory, length);
+    if (length > 0)
+        path[length++] = '/';
+    memcpy(path + length, command, rest);
+    execve(path, c->plan->argv, c->plan->environment);
+    int error = errno;
+    if (error == EACCES)
+        *forbidden = true;
+    else if (error == ENOENT ? is_there(path) : error != ENOTDIR)
+        return fail(c, WIRE_STEP_EXECVE, error);
+    return 0;
+}
+
 /* As a shell searches: the first directory that has it. What is there but may not be executed is
  * remembered, and counts if nothing else is found. */
 static int search(struct context *c, const char *command)
 {
-    char path[PATH_MAX];
     const char *at = plan_string(c->plan, c->plan->settings->search_path);
-    size_t length = strlen(command);
     bool forbidden = false;
-    for (;; at++) {
-        size_t part = strcspn(at, ":");
-        if (part + length + 2 <= sizeof path) {
-            memcpy(path, at, part);
-            if (part > 0)
-                path[part++] = '/';
-            memcpy(path + part, command, length + 1);
-            execve(path, c->plan->argv, c->plan->environment);
-            if (errno == ENOENT && is_there(path))
-                return fail(c, WIRE_STEP_EXECVE, ENOENT);
-            if (errno == EACCES)
-                forbidden = true;
-            else if (errno != ENOENT && errno != ENOTDIR)
-                return fail(c, WIRE_STEP_EXECVE, errno);
-            at += part > 0 && path[part - 1] == '/' ? part - 1 : part;
-        } else {
-            at += part;
-        }
-        if (*at == '\0')
+    for (;;) {
+        size_t length = strcspn(at, ":");
+        if (try_directory(c, at, length, command, &forbidden) < 0)
+            return -1;
+        at += length;
+        if (*at++ == '\0')
             break;
     }
     return forbidden ? fail(c, WIRE_STEP_EXECVE, EACCES) : fail(c, WIRE_STEP_SEARCH, ENOENT);

@@ -143,14 +143,29 @@ static int loopback(struct context *c)
     return 0;
 }
 
-/* The limit is the namespace's own: what it forbids here is forbidden below as well. */
+/* No operation needs a user namespace any more, apart from those that are made here. */
+static int make_map_namespaces(struct context *c)
+{
+    for (uint32_t i = 0; i < c->plan->counts[WIRE_SECTION_OPERATIONS]; i++) {
+        uint32_t map = c->plan->operations[i].map;
+        c->operation = i;
+        if (map != WIRE_NONE && c->outside[i] == -1 && map_namespace(c, map) < 0)
+            return -1;
+    }
+    c->operation = WIRE_NONE;
+    return 0;
+}
+
+/* The limit is the namespace's own: what it forbids here is forbidden below as well. It is set
+ * before the mounts are made, for those may leave the machine's /proc read-only. */
 static int lock_namespaces(struct context *c)
 {
     char text[4];
     if (!setting(c, WIRE_SETTING_LOCK_NAMESPACES))
         return 0;
-    int proc = c->procfs >= 0 ? c->procfs : c->proc;
-    int fd = openat(proc, "sys/user/max_user_namespaces", O_RDWR | O_CLOEXEC);
+    if (make_map_namespaces(c) < 0)
+        return -1;
+    int fd = openat(c->proc, "sys/user/max_user_namespaces", O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return fail(c, WIRE_STEP_OPEN, errno);
     if (pwrite(fd, "0", 1, 0) != 1)
@@ -181,11 +196,11 @@ static int set_up(struct context *c)
     if (identity(c) < 0 || loopback(c) < 0)
         return -1;
     enter_phase(c, WIRE_PHASE_MOUNTS);
-    if (mounts_inside(c) < 0)
+    if (lock_namespaces(c) < 0 || mounts_inside(c) < 0)
         return -1;
     c->operation = WIRE_NONE;
-    /* What is left to be done with the machine's files is done before they are out of sight. */
-    if (lock_namespaces(c) < 0 || terminal(c) < 0)
+    /* The machine's /dev/ptmx is out of sight afterwards. */
+    if (terminal(c) < 0)
         return -1;
     enter_phase(c, WIRE_PHASE_ROOT);
     return root_enter(c);
