@@ -12,7 +12,6 @@ import stat
 from sublet.errors import HostError, MapError, NotationError
 from sublet.host.machine import Host
 from sublet.ids import IdMap, OutsideId, Range
-from sublet.ids.notation import subid, uid_map
 from sublet.plan.facts import (
     INITIAL_USER_NAMESPACE,
     Facts,
@@ -54,6 +53,10 @@ def read_facts(host: Host | None = None, need: Iterable[Part] = EVERYTHING) -> F
     no_new_privs = status.get("NoNewPrivs") == "1"
     name = os.uname()
     rest: dict[str, Any] = {}
+    initial = _initial(host)
+    if not initial:  # whose map is the identity
+        rest["uid_map"] = _own_map(host, "/proc/self/uid_map")
+        rest["gid_map"] = _own_map(host, "/proc/self/gid_map")
     if "subids" in parts:
         elsewhere = _subids_elsewhere(host)
         rest["subuids"] = _subordinate(host, "/etc/subuid", user, uid, elsewhere=elsewhere)
@@ -82,9 +85,7 @@ def read_facts(host: Host | None = None, need: Iterable[Part] = EVERYTHING) -> F
         permitted=int(status.get("CapPrm", "0"), 16),
         bounding=int(status.get("CapBnd", "0"), 16),
         no_new_privs=no_new_privs,
-        initial_user_namespace=_initial(host),
-        uid_map=_own_map(host, "/proc/self/uid_map"),
-        gid_map=_own_map(host, "/proc/self/gid_map"),
+        initial_user_namespace=initial,
         kernel=parse_release(name.release),
         architecture=name.machine,
         terminals=(os.isatty(0), os.isatty(1), os.isatty(2)),
@@ -138,6 +139,8 @@ def _initial(host: Host) -> bool:
 
 
 def _own_map(host: Host, path: str) -> IdMap:
+    from sublet.ids.notation import uid_map
+
     try:
         return uid_map.parse(host.read(path, 65536) or "")
     except (NotationError, MapError):
@@ -218,6 +221,8 @@ def _subordinate(
     if text is None:
         suggested = Range.outside(FIRST_SUGGESTED, SUGGESTED_COUNT)
         return Subordinate(file=file, suggested=suggested)
+    from sublet.ids.notation import subid
+
     owners = (str(uid),) if user is None else (user, str(uid))
     ranges_found = []
     highest = FIRST_SUGGESTED
@@ -259,6 +264,8 @@ def _getsubids(host: Host, owner: str, *, groups: bool) -> tuple[Range[OutsideId
     if program is None:
         return None
     import subprocess
+
+    from sublet.ids.notation import subid
 
     argv = [host.path(program), *(["-g"] if groups else []), owner]
     try:

@@ -86,14 +86,14 @@ def test_the_codec_sends_every_setting_from_the_part_that_has_it() -> None:
         "credentials": Credentials,
         "supervision": Supervision,
     }
-    for part, names in codec._PARTS.items():
+    for part, names in codec.PARTS.items():
         assert set(names) <= set(owners[part]._fields)
-    for name, part in codec._SETTINGS.items():
+    for name, part in codec.SETTINGS.items():
         assert name in owners[part]._fields
-    sent = {name for names in codec._PARTS.values() for name in names}
+    sent = {name for names in codec.PARTS.values() for name in names}
     assert sent == fields_of("settings") - {"flags"}
     credentials = {"set_groups", "set_credentials", "no_new_privs"}
-    assert set(codec._SETTINGS) == set(_wire.ENUMS["setting"]) - credentials
+    assert set(codec.SETTINGS) == set(_wire.ENUMS["setting"]) - credentials
 
 
 def test_defaults_are_what_an_absent_field_means() -> None:
