@@ -97,6 +97,9 @@ struct context {
     uint8_t *stack_top;
 };
 
+/* For functions that end a process that runs on a stack of its own: ASan would not know that stack. */
+#define ON_OTHER_STACK __attribute__((no_sanitize_address))
+
 static inline bool setting(const struct context *c, uint32_t flag)
 {
     return (c->plan->settings->flags & flag) != 0;

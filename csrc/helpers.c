@@ -36,7 +36,7 @@ static char *number(struct helper *helper, uint32_t value)
     return start;
 }
 
-static int helper_main(void *argument)
+ON_OTHER_STACK static int helper_main(void *argument)
 {
     static char *const environment[] = {NULL};
     struct helper *helper = argument;

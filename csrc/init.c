@@ -17,7 +17,7 @@
 
 #define WAKE_SIZE 8 /* bytes of a signal set, for the kernel */
 
-static int payload_main(void *argument)
+ON_OTHER_STACK static int payload_main(void *argument)
 {
     payload_run(argument);
 }

@@ -13,7 +13,7 @@
 #include "executor.h"
 #include "syscalls.h"
 
-int payload_ready(struct context *c)
+ON_OTHER_STACK int payload_ready(struct context *c)
 {
     struct wire_message message;
     if (!c->announce || c->announced)
@@ -122,7 +122,7 @@ static int execute(struct context *c)
     return fail(c, WIRE_STEP_EXECVE, errno);
 }
 
-static int prepare(struct context *c)
+ON_OTHER_STACK static int prepare(struct context *c)
 {
     enter_phase(c, WIRE_PHASE_DESCRIPTORS);
     if (session(c) < 0)
@@ -141,7 +141,7 @@ static int prepare(struct context *c)
     return payload_ready(c);
 }
 
-_Noreturn void payload_run(struct context *c)
+ON_OTHER_STACK _Noreturn void payload_run(struct context *c)
 {
     if (prepare(c) == 0)
         execute(c);

@@ -101,12 +101,21 @@ static int start(struct context *c)
     return 0;
 }
 
+/* A child that was killed hears nothing; its end says so. */
+static void tell_child(struct context *c, uint16_t kind)
+{
+    const struct wire_message message = {
+        .version = WIRE_VERSION, .kind = kind, .operation = WIRE_NONE};
+    message_send(c->link, &message, -1);
+}
+
 static int write_maps(struct context *c)
 {
     enter_phase(c, WIRE_PHASE_MAPS);
     if (maps_write(c, c->pid) < 0)
         return -1;
-    return say(c, c->link, WIRE_MESSAGE_MAPS_WRITTEN, 0, -1);
+    tell_child(c, WIRE_MESSAGE_MAPS_WRITTEN);
+    return 0;
 }
 
 /* The child joins namespaces: it asks for its maps where it makes a user namespace, and says who
@@ -258,10 +267,7 @@ static int hear_channel(struct context *c, struct supervisor *s)
     bool sync = setting(c, WIRE_SETTING_SYNC_START);
     int got = message_receive(c->channel, &message, NULL);
     if (got > 0 && legal(&s->state, WIRE_SENDER_LAUNCHER, message.kind, sync)) {
-        const struct wire_message go = {
-            .version = WIRE_VERSION, .kind = WIRE_MESSAGE_GO, .operation = WIRE_NONE};
-        /* The child may be gone already, killed when the time was over; its end says so. */
-        message_send(c->link, &go, -1);
+        tell_child(c, WIRE_MESSAGE_GO);
         return 0;
     }
     int error = got < 0 ? errno : EPROTO;
@@ -396,6 +402,9 @@ static struct wire_message outcome(struct context *c, const struct supervisor *s
         message.phase = phase < WIRE_PHASE_COUNT ? phase : WIRE_PHASE_START;
         message.ending = WIRE_ENDING_LOST;
         message.value = WIFSIGNALED(s->status) ? WTERMSIG(s->status) : 0;
+        /* Or what init had started was. */
+        if (c->shared->has_ended && c->shared->ended.ending == WIRE_ENDING_SIGNAL)
+            message.value = c->shared->ended.value & 0x7f;
     } else {
         exited_fields(c, s, &message);
     }
