@@ -73,10 +73,14 @@ class Inside(Value):
             finally:
                 os.close(descriptor)
             return
+        facts = self.facts
+        if facts.subuids.source == "none":
+            # a run with one ID does not ask for them, and may find what another run left
+            from sublet.host import read_facts
+
+            facts = read_facts()
         try:
-            status, text = _run(
-                self.facts, whole_maps(self.facts), "sublet.archive.erase", directory
-            )
+            status, text = _run(facts, whole_maps(facts), "sublet.archive.erase", directory)
         except SubletError as error:
             raise _not_removed(directory, error.what) from error
         if status:

@@ -18,7 +18,7 @@ def write(path: str, values: dict[str, str]) -> None:
 def read(path: str) -> dict[str, str] | None:
     """Return the settings of the file, None where there is none."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             text = file.read(1 << 20)
     except (FileNotFoundError, NotADirectoryError):
         return None
