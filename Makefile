@@ -9,7 +9,7 @@ JOBS ?= 2
 
 BIN := .venv/bin
 EXECUTOR := src/sublet/sublet-exec
-C_INPUT := csrc/build.py $(wildcard csrc/*.c csrc/*.h csrc/tests/*.c csrc/tests/*.h csrc/fuzz/*.c)
+C_INPUT := csrc/build.py $(wildcard csrc/*.c csrc/*.h csrc/runtime/*.c csrc/runtime/*.h csrc/tests/*.c csrc/tests/*.h csrc/fuzz/*.c)
 C_GENERATED := csrc/wire.h csrc/wire_tables.c
 C_FORMATTED := $(filter-out $(C_GENERATED),$(filter %.c %.h,$(C_INPUT)) $(wildcard bench/*.c))
 
@@ -49,7 +49,7 @@ check-generated: setup-check
 
 bench: setup-bench
 	+@$(MAKE_NOW) $(EXECUTOR)
-	$(BIN)/python bench/run.py
+	$(BIN)/python bench/run.py --write
 
 # Each fuzz target runs for MINUTES; what it finds is kept in build/corpus/, seeds in csrc/fuzz/.
 fuzz: setup-test

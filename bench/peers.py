@@ -1,4 +1,6 @@
-"""The peers' command lines for the same job, and what they need: a root file system, a bundle, archives."""
+"""The peers' command lines for the same job, and what they need: a root file system, a bundle,
+archives.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +11,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-CACHE = Path(os.environ.get("SUBLET_BENCH_CACHE", "/var/tmp/sublet-bench"))  # noqa: S108
+CACHE = Path(os.environ.get("SUBLET_BENCH_CACHE", "/var/tmp/sublet-bench"))
 SUITE = "bookworm"
 
 
 def executor_plan(argv: list[str]) -> bytes:
-    """Return the wire form of what `bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev` does."""
+    """Return the wire form of what `bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev`
+    does.
+    """
     from sublet._value import replace
     from sublet.cli._options import parse
     from sublet.cli.run import OPTIONS, make_plan
     from sublet.plan.codec import encode
 
-    given = parse("run", OPTIONS, ["--view", "host", "--ids", "keep", "--seccomp", "none", "--", *argv])
+    given = parse(
+        "run", OPTIONS, ["--view", "host", "--ids", "keep", "--seccomp", "none", "--", *argv]
+    )
     plan = make_plan(given, {})
     return encode(replace(plan, supervision=replace(plan.supervision, reporter=())))
 
@@ -65,7 +71,8 @@ class Peers:
 
     def bwrap(self, command: list[str]) -> list[str]:
         """Bubblewrap with all namespaces, /proc, /dev and a read-only root."""
-        return ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", *command]
+        view = ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
+        return ["bwrap", "--unshare-all", "--die-with-parent", *view, *command]
 
     def runtimes(self) -> dict[str, list[str]]:
         """The OCI runtimes that are here, with a bundle of their own making."""
@@ -73,7 +80,15 @@ class Peers:
         for name in ("crun", "runc"):
             if shutil.which(name) and os.getuid() == 0:
                 bundle = self._bundle(name)
-                found[f"{name} run"] = [name, "--root", str(self.directory / f"{name}-state"), "run", "--bundle", str(bundle), f"bench-{os.getpid()}"]
+                found[f"{name} run"] = [
+                    name,
+                    "--root",
+                    str(self.directory / f"{name}-state"),
+                    "run",
+                    "--bundle",
+                    str(bundle),
+                    f"bench-{os.getpid()}",
+                ]
         return found
 
     def _bundle(self, runtime: str) -> Path:
@@ -92,6 +107,16 @@ class Peers:
         if not shutil.which("podman") or os.getuid():
             return None
         limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
-        command = ["podman", "run", "--rm", "--network", "none", *limits, "--rootfs", str(self.rootfs), "/bin/true"]
+        command = [
+            "podman",
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            *limits,
+            "--rootfs",
+            str(self.rootfs),
+            "/bin/true",
+        ]
         works = subprocess.run(command, check=False, capture_output=True).returncode == 0
         return command if works else None

@@ -4,8 +4,8 @@
     make bench                          everything, and docs/benchmarks.md is written anew
     bench/run.py [SECTION...]           start, run, memory, unpack; printed only
 
-As root it moves into a private mount namespace of its own first, where a hybrid cgroup2 hierarchy is unmounted (crun, and
-with it podman, refuses hybrid layouts). Nothing outside of it is touched.
+As root it moves into a private mount namespace of its own first, where a hybrid cgroup2 hierarchy
+is unmounted (crun, and with it podman, refuses hybrid layouts). Nothing outside of it is touched.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ sys.path[:0] = [str(HERE.parent / "src"), str(HERE)]
 from peers import Peers, executor_plan  # noqa: E402
 
 ROUNDS = int(os.environ.get("SUBLET_BENCH_ROUNDS", "200"))
+COUNTS = (1, 100, 500)
 SECTIONS = ("start", "run", "memory", "unpack")
 
 
@@ -41,7 +42,9 @@ def timed(timer: str, commands: dict[str, list[str]], rounds: int) -> dict[str, 
     line: list[str] = []
     for command in commands.values():
         line += [*command, ":::"]
-    done = subprocess.run([timer, str(rounds), *line[:-1]], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [timer, str(rounds), *line[:-1]], check=True, capture_output=True, text=True
+    )
     rows = [[int(word) / 1e6 for word in row.split()] for row in done.stdout.splitlines()]
     return dict(zip(commands, map(list, zip(*rows, strict=True)), strict=True))
 
@@ -76,7 +79,14 @@ def run(tools: dict[str, str], peers: Peers) -> list[str]:
     commands = {
         "python3 -I -c pass": [peers.python, "-I", "-c", "pass"],
         "sublet run -- true": [tools["sublet"], "run", "--", "true"],
-        "sublet run --rootfs DIR -- true": [tools["sublet"], "run", "--rootfs", str(peers.rootfs), "--", "true"],
+        "sublet run --rootfs DIR -- true": [
+            tools["sublet"],
+            "run",
+            "--rootfs",
+            str(peers.rootfs),
+            "--",
+            "true",
+        ],
         "bwrap": peers.bwrap(["true"]),
         **peers.runtimes(),
     }
@@ -88,7 +98,9 @@ def run(tools: dict[str, str], peers: Peers) -> list[str]:
     base = "runc run" if "runc run" in figures else "bwrap"
     rows += table(figures, base)
     if podman:
-        ratio = statistics.median(figures["sublet run -- true"]) / statistics.median(figures["podman run"])
+        ratio = statistics.median(figures["sublet run -- true"]) / statistics.median(
+            figures["podman run"]
+        )
         rows += ["", f"`sublet run -- true` takes {ratio:.3f} of `podman run`."]
     return rows
 
@@ -113,7 +125,9 @@ def resident(pids: list[int], but: str) -> int:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         except OSError:
             continue
-        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        total += next(
+            int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")
+        )
     return total
 
 
@@ -130,7 +144,7 @@ def memory(tools: dict[str, str], peers: Peers) -> list[str]:
     rows = ["## Resident beside a sleeping payload (PSS of all processes but the payload)", ""]
     rows += ["| what | at once | KiB each | seconds until all sleep |", "|---|---:|---:|---:|"]
     for name, command in commands.items():
-        for count in (1, 100, 500):
+        for count in COUNTS:
             began = time.monotonic()
             started = [
                 subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -165,7 +179,12 @@ def unpack(_tools: dict[str, str], peers: Peers) -> list[str]:
     """Time the unpacking of a distribution's root file system beside tar inside unshare."""
     from unpack import compare
 
-    rows = ["## Unpacking a root file system", "", "| archive | sublet s | tar in unshare s | ratio |", "|---|---:|---:|---:|"]
+    rows = [
+        "## Unpacking a root file system",
+        "",
+        "| archive | sublet s | tar in unshare s | ratio |",
+        "|---|---:|---:|---:|",
+    ]
     for name, (ours, theirs) in compare(peers.archives()).items():
         rows.append(f"| {name} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} |")
     return rows
@@ -174,13 +193,22 @@ def unpack(_tools: dict[str, str], peers: Peers) -> list[str]:
 def machine() -> list[str]:
     """Name the machine and the peers' versions."""
     model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
         platform.machine(),
     )
-    lines = [f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}, UID {os.getuid()}."]
+    lines = [
+        f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, "
+        f"Python {platform.python_version()}, UID {os.getuid()}."
+    ]
     for tool in ("bwrap", "runc", "crun", "podman"):
         if path := shutil.which(tool):
-            first = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.split("\n")[0]
+            first = subprocess.run(
+                [path, "--version"], capture_output=True, text=True, check=False
+            ).stdout.split("\n")[0]
             lines.append(f"{first}.")
     return [" ".join(lines)]
 
@@ -189,13 +217,26 @@ def private_mounts() -> None:
     """As root: go on in a mount namespace of our own, without a hybrid cgroup2 hierarchy."""
     if os.getuid() or "SUBLET_BENCH_PRIVATE" in os.environ:
         return
-    script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\""
-    inner = ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", sys.executable, *sys.argv]
+    script = 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$@"'
+    inner = [
+        "unshare",
+        "-m",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        sys.executable,
+        *sys.argv,
+    ]
     os.execvpe(inner[0], inner, {**os.environ, "SUBLET_BENCH_PRIVATE": "1"})
 
 
 def main(arguments: list[str]) -> int:
-    """Run the sections asked for; all of them, written to the docs, without arguments or with --write."""
+    """Run the sections asked for; all of them, written to the docs, without arguments or with
+    --write.
+    """
     private_mounts()
     write = "--write" in arguments
     chosen = [word for word in arguments if word != "--write"] or list(SECTIONS)
@@ -208,7 +249,13 @@ def main(arguments: list[str]) -> int:
             "sublet-exec": str(HERE.parent / "src/sublet/sublet-exec"),
             "sublet": peers.sublet(),
         }
-        rows = ["# Benchmarks", "", "Made by `make bench`: medians of one run, all commands in turn. Read the ratios; the milliseconds are this machine's.", ""]
+        rows = [
+            "# Benchmarks",
+            "",
+            "Made by `make bench`: medians of one run, all commands in turn. Read the ratios;",
+            "the milliseconds are this machine's.",
+            "",
+        ]
         rows += machine()
         for name in chosen:
             rows += ["", *globals()[name](tools, peers)]

@@ -114,7 +114,9 @@ def system_compiler() -> list[str] | None:
         if shutil.which(asked[0]) is None:
             raise BuildError(f"CC={shlex.join(asked)}: no such compiler on PATH")
         if not works(asked):
-            raise BuildError(f"CC={shlex.join(asked)} does not compile an empty program; {remedy()}")
+            raise BuildError(
+                f"CC={shlex.join(asked)} does not compile an empty program; {remedy()}"
+            )
         return asked
     for path in installed_compilers():
         if works([path]):
