@@ -201,8 +201,10 @@ def machine() -> list[str]:
         platform.machine(),
     )
     lines = [
-        f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, "
-        f"Python {platform.python_version()}, UID {os.getuid()}."
+        (
+            f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, "
+            f"Python {platform.python_version()}, UID {os.getuid()}."
+        )
     ]
     for tool in ("bwrap", "runc", "crun", "podman"):
         if path := shutil.which(tool):

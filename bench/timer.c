@@ -2,8 +2,9 @@
  *
  *     timer ROUNDS COMMAND [ARG...] [::: COMMAND [ARG...]]...
  *
- * Prints a line for each round: nanoseconds from posix_spawn to wait of each command. Output of the commands goes to /dev/null; a command that
- * fails ends it all with status 1. A caller of a few hundred KiB, so that nothing of its own weight is in the figures. */
+ * Prints a line for each round: nanoseconds from posix_spawn to wait of each command. Output of the
+ * commands goes to /dev/null; a command that fails ends it all with status 1. A caller of a few
+ * hundred KiB, so that nothing of its own weight is in the figures. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <spawn.h>
@@ -48,8 +49,9 @@ int main(int argc, char **argv)
             int status = 0;
             pid_t pid;
 
-            if (posix_spawnp(&pid, commands[i][0], &quiet, NULL, commands[i], environ) != 0 || waitpid(pid, &status, 0) != pid || status != 0) {
-                fprintf(stderr, "%s: status %#x\n", commands[i][0], (unsigned) status);
+            if (posix_spawnp(&pid, commands[i][0], &quiet, NULL, commands[i], environ) != 0 ||
+                waitpid(pid, &status, 0) != pid || status != 0) {
+                fprintf(stderr, "%s: status %#x\n", commands[i][0], (unsigned)status);
                 return 1;
             }
             printf("%lld%c", now() - start, i + 1 < count ? ' ' : '\n');

@@ -371,9 +371,19 @@ struct wire_header {
 };
 
 /* What a field is, for the decoder's checks. */
-enum wire_type { WIRE_TYPE_NUMBER, WIRE_TYPE_ID, WIRE_TYPE_STR, WIRE_TYPE_SLOT, WIRE_TYPE_MAP, WIRE_TYPE_RUN, WIRE_TYPE_DATA, WIRE_TYPE_ENUM, WIRE_TYPE_FLAGS };
+enum wire_type {
+    WIRE_TYPE_NUMBER,
+    WIRE_TYPE_ID,
+    WIRE_TYPE_STR,
+    WIRE_TYPE_SLOT,
+    WIRE_TYPE_MAP,
+    WIRE_TYPE_RUN,
+    WIRE_TYPE_DATA,
+    WIRE_TYPE_ENUM,
+    WIRE_TYPE_FLAGS
+};
 
-/* limit: a RUN's section; an ENUM's number of values, or 0 where values are listed in bits; a FLAGS' bits. */
+/* limit: a RUN's section; an ENUM's number of values; a FLAGS' bits. */
 struct wire_field {
     const char *name;
     uint16_t offset;
@@ -390,7 +400,8 @@ struct wire_rule {
     uint8_t source_or_slot;
 };
 
-/* Who may say what in which state; when: 0 always, 1 with sync_start, 2 without. What is not there may not be said. */
+/* Who may say what in which state; when: 0 always, 1 with sync_start, 2 without. What is not there
+ * may not be said. */
 struct wire_dialogue {
     uint8_t state;
     uint8_t sender;
