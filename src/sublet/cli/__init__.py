@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from sublet.errors import InputError, SubletError
@@ -20,6 +21,7 @@ def main(argv: Sequence[str]) -> int:
 
     `sublet run` does not return: this process becomes the executor.
     """
+    _occupy_standard_descriptors()
     try:
         return _dispatch(argv)
     except SubletError as error:
@@ -29,12 +31,17 @@ def main(argv: Sequence[str]) -> int:
         return error.exit_code
     except BrokenPipeError:
         # Whoever read our output has seen enough. Nothing may be left to flush at exit.
-        import os
-
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _occupy_standard_descriptors() -> None:
+    """Let nothing that is opened from now on be 0, 1 or 2: those are handed to the command."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        continue
+    os.close(fd)
 
 
 def _dispatch(argv: Sequence[str]) -> int:

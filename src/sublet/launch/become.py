@@ -30,8 +30,9 @@ def become(plan: Plan, slots: Mapping[str, int] | None = None) -> NoReturn:
     fd = seal(encode(plan))
     for inherited in (fd, *given.values()):
         os.set_inheritable(inherited, True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it is where the descriptor was closed from the start
+            stream.flush()
     # Python ignores these two from its start on, and what is ignored stays so across exec.
     for ignored in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(ignored, _signal.SIG_DFL)

@@ -7,6 +7,7 @@ is in memory: :func:`command` only says how it will be started.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -85,8 +86,12 @@ def write(report: dict[str, Any], where: str) -> None:
     except FileNotFoundError:
         plain = True
     if not plain:  # a terminal, a pipe: nothing to rename over
-        fd = os.open(where, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        # Not waiting: the command may have put a FIFO there that nobody will ever read.
+        fd = os.open(where, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         try:
+            if stat.S_ISREG(os.fstat(fd).st_mode):  # a link, and exchanged meanwhile
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), where)
+            os.set_blocking(fd, True)
             _write_all(fd, data)
         finally:
             os.close(fd)
