@@ -318,6 +318,12 @@ def test_a_report_says_how_it_ended(run: Sublet, to: str) -> None:
     assert got["enforced"]["no_new_privs"] is True
 
 
+def test_a_report_to_standard_output_comes_after_the_commands(run: Sublet) -> None:
+    done = run("--report", "fd:1", "--", "sh", "-c", "echo first; exit 5")
+    first, _, rest = done.stdout.partition("\n")
+    assert (done.returncode, first, json.loads(rest)["status"]) == (5, "first", 5)
+
+
 def test_a_report_is_written_of_failures_too(run: Sublet) -> None:
     report = run.user.home / "report.json"
     for words in (("--ids", "nonsense"), ("-v", "/nonexistent:/data")):

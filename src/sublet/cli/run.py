@@ -310,6 +310,12 @@ def _report_place(text: str | None) -> str | None:
             f"--report {text}: there is no such open descriptor",
             hint="Write fd:N, and open N for writing: sublet run --report fd:3 ... 3>report.json",
         ) from None
+    if int(number) <= 2:
+        # These are the command's own; the supervisor lets go of them, so that a pipe's reader sees
+        # its end as soon as the command is done with it.
+        import fcntl
+
+        return str(fcntl.fcntl(int(number), fcntl.F_DUPFD_CLOEXEC, 3))
     return number
 
 
