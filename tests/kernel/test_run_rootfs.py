@@ -281,18 +281,75 @@ def test_a_name_is_used_by_one_run_at_a_time(run: Sublet, tree: Path) -> None:
 # ---------------------------------------------------------------- archives
 
 
-@pytest.mark.parametrize("kind", ["", "gz", "xz"])
-def test_an_archive_is_unpacked_once_with_its_owners(run: Sublet, tree: Path, kind: str) -> None:
+LAYOUTS = {
+    "keep": None,
+    "root": (0, 0),
+    "full": (0, 0),
+    "keep:405:100": (405, 100),
+    "nomap": (0, 0),
+    "b:0:{start}:1000": (0, 0),
+    "b:7:{start}:1000": (7, 7),
+}
+WITHOUT_THE_CALLER = ("nomap", "b:0:{start}:1000", "b:7:{start}:1000")
+
+
+def run_in(run: Sublet, layout: str, path: Path, *words: str) -> None:
+    ids = layout.format(start=run.user.sub_ids.start)
+    options = ("--ids", ids, "--rootfs", str(path), *PROGRAMS, *words, "--")
+    uid, gid = LAYOUTS[layout] or (run.user.uid, run.user.gid)
+    shown = run.says(*options, "sh", "-c", "id -u; id -g; cat /etc/os-release")
+    assert shown.split() == [str(uid), str(gid), "ID=little"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("way", ["vanish", "read-only", "writable"])
+def test_every_layout_runs_on_a_directory(run: Sublet, tree: Path, layout: str, way: str) -> None:
+    run_in(run, layout, tree, *(() if way == "vanish" else (f"--{way}",)))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["directory", "archive"])
+def test_every_layout_with_the_caller_runs_on_what_is_kept(
+    run: Sublet, tree: Path, layout: str, kind: str
+) -> None:
+    path = tree
+    if kind == "archive":
+        path = archive_of(run, tree)
+    words = ("--name", "web")
+    if run.user.name == "alice" and layout in WITHOUT_THE_CALLER:
+        ids = layout.format(start=run.user.sub_ids.start)
+        status, said = run.fails("--ids", ids, "--rootfs", str(path), *words, "--", "true")
+        assert status == 125
+        assert f"the map leaves UID {run.user.uid} out" in said
+        return
+    if kind == "archive" and layout.startswith("b:7"):
+        status, said = run.fails("--ids", "b:7:200000:9", "--rootfs", str(path), "--", "true")
+        assert status == 125
+        assert "belongs to UID 0, which the ID map does not have" in said
+        return
+    run_in(run, layout, path, *words)
+    dropped = run("rm", "web")
+    assert dropped.returncode == 0, dropped.stderr
+
+
+def archive_of(run: Sublet, tree: Path, kind: str = "") -> Path:
+    """Make a tar archive of the tree: /home is the guest's, all else is root's."""
     archive = run.user.home / f"root.tar{'.' if kind else ''}{kind}"
 
-    def as_guest(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    def owned(member: tarfile.TarInfo) -> tarfile.TarInfo:
         guests = os.path.basename(member.name) == "home"
         member.uid, member.gid = (405, 100) if guests else (0, 0)
         return member
 
     with tarfile.open(archive, f"w:{kind}") as file:  # type: ignore[call-overload]
-        file.add(tree, ".", filter=as_guest)
+        file.add(tree, ".", filter=owned)
     run.user.own(archive)
+    return archive
+
+
+@pytest.mark.parametrize("kind", ["", "gz", "xz"])
+def test_an_archive_is_unpacked_once_with_its_owners(run: Sublet, tree: Path, kind: str) -> None:
+    archive = archive_of(run, tree, kind)
     words = ("--ids", "full", "--rootfs", str(archive), *PROGRAMS, "--")
     for _ in range(2):
         assert (
@@ -306,10 +363,7 @@ def test_an_archive_is_unpacked_once_with_its_owners(run: Sublet, tree: Path, ki
 
 
 def test_a_plan_unpacks_and_makes_nothing(run: Sublet, tree: Path, leaving_nothing: Leaks) -> None:
-    archive = run.user.home / "root.tar"
-    with tarfile.open(archive, "w") as file:
-        file.add(tree, ".")
-    run.user.own(archive)
+    archive = archive_of(run, tree)
     leaving_nothing.watch(run.user.home)
     for path in (archive, tree):
         text = run.says("--plan", *full(path, "--name", "web"), "true")

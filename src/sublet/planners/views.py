@@ -5,7 +5,6 @@ from __future__ import annotations
 from sublet.mounts.operations import (
     Bind,
     Directory,
-    File,
     Mask,
     Operation,
     Overlay,
@@ -33,7 +32,6 @@ OVER = ("/proc", "/dev")
 """Mounted afresh in every view."""
 
 READ_ONLY: frozenset[Attribute] = frozenset({"read_only", "nosuid", "nodev"})
-HOSTS = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 # What the OCI engines hide of a /proc and /sys that real root could use, and what they make
 # read-only. In a user namespace the kernel itself keeps inside root from it.
@@ -157,10 +155,6 @@ def root_file_system(
             )
             for path in UNCHANGEABLE
         ]
-    if root.writes != "stay":
-        operations.append(
-            File("/etc/hosts", frozenset({"parents", "if_missing"}), content=HOSTS, mode=0o644)
-        )
     return operations
 
 
