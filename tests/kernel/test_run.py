@@ -319,7 +319,7 @@ def test_a_report_says_how_it_ended(run: Sublet, to: str) -> None:
 
 
 def test_a_report_to_standard_output_comes_after_the_commands(run: Sublet) -> None:
-    done = run("--report", "fd:1", "--", "sh", "-c", "echo first; exit 5")
+    done = run("run", "--report", "fd:1", "--", "sh", "-c", "echo first; exit 5")
     first, _, rest = done.stdout.partition("\n")
     assert (done.returncode, first, json.loads(rest)["status"]) == (5, "first", 5)
 
