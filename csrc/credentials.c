@@ -150,7 +150,7 @@ static int install_filter(struct context *c)
     const struct wire_settings *s = c->plan->settings;
     if (s->seccomp_length == 0)
         return 0;
-    /* A filter may well forbid to say anything, so this is said first. */
+    /* What else is to be done, but execve, the filter may well forbid. */
     if (payload_ready(c) < 0)
         return -1;
     uint16_t before = c->phase;

@@ -81,7 +81,7 @@ struct context {
 
     bool inside;       /* this process has the sandbox's own user namespace */
     bool announce;     /* `ready` and `running` are to be said */
-    bool announced;    /* `ready` was */
+    bool ready;        /* payload_ready() was called */
     int proc;          /* O_PATH descriptor of the machine's /proc, or -1 */
     int null;          /* the machine's /dev/null, or -1 */
     int plan_file;     /* where the plan was read from */
@@ -160,7 +160,7 @@ int credentials_take(struct context *c);              /* phases credentials, dir
 
 /* payload.c */
 _Noreturn void payload_run(struct context *c);
-int payload_ready(struct context *c); /* say so, once, and wait for `go` where that was asked for */
+int payload_ready(struct context *c); /* once: what a seccomp filter might forbid to do after it */
 
 /* descriptors.c */
 void close_all_but(int *keep, int count, unsigned int flags); /* from 3 up; sorts keep; -1 in keep is ignored */

@@ -13,12 +13,10 @@
 #include "executor.h"
 #include "syscalls.h"
 
-ON_OTHER_STACK int payload_ready(struct context *c)
+/* Say `ready`, and wait for `go` where that was asked for. */
+ON_OTHER_STACK static int announce(struct context *c)
 {
     struct wire_message message;
-    if (!c->announce || c->announced)
-        return 0;
-    c->announced = true;
     if (say(c, c->link, WIRE_MESSAGE_READY, 0, -1) < 0)
         return -1;
     if (!setting(c, WIRE_SETTING_SYNC_START))
@@ -28,6 +26,25 @@ ON_OTHER_STACK int payload_ready(struct context *c)
         _exit(EXIT_SETUP); /* nobody is left */
     if (got < 0 || message.kind != WIRE_MESSAGE_GO)
         return fail(c, WIRE_STEP_RECVMSG, got < 0 ? errno : EPROTO);
+    return 0;
+}
+
+ON_OTHER_STACK int payload_ready(struct context *c)
+{
+    if (c->ready)
+        return 0;
+    c->ready = true;
+    if (!setting(c, WIRE_SETTING_INIT)) {
+        /* The kernel forgets it with every change of IDs, so it is asked for after the last. */
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+            return fail(c, WIRE_STEP_PDEATHSIG, errno);
+        if (peer_gone(c->link))
+            _exit(EXIT_SETUP);
+    }
+    if (c->announce && announce(c) < 0)
+        return -1;
+    if (signal_mask(SIG_SETMASK, c->mask, NULL) < 0)
+        return fail(c, WIRE_STEP_SIGNAL, errno);
     return 0;
 }
 
@@ -115,14 +132,13 @@ static int execute(struct context *c)
         p->settings->command == WIRE_NONE ? p->argv[0] : plan_string(p, p->settings->command);
     enter_phase(c, WIRE_PHASE_EXEC);
     __atomic_store_n(&c->shared->executing, 1, __ATOMIC_RELEASE);
-    signal_mask(SIG_SETMASK, c->mask, NULL);
     if (!strchr(command, '/'))
         return search(c, command);
     execve(command, p->argv, p->environment);
     return fail(c, WIRE_STEP_EXECVE, errno);
 }
 
-ON_OTHER_STACK static int prepare(struct context *c)
+static int prepare(struct context *c)
 {
     enter_phase(c, WIRE_PHASE_DESCRIPTORS);
     if (session(c) < 0)
@@ -130,14 +146,6 @@ ON_OTHER_STACK static int prepare(struct context *c)
     enter_phase(c, WIRE_PHASE_DESCRIPTORS);
     if (payload_descriptors(c) < 0 || limits(c) < 0 || credentials_take(c) < 0)
         return -1;
-    if (setting(c, WIRE_SETTING_INIT))
-        return payload_ready(c);
-    /* The kernel forgets it with every change of credentials, so it is asked for after the last. */
-    enter_phase(c, WIRE_PHASE_CREDENTIALS);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-        return fail(c, WIRE_STEP_PDEATHSIG, errno);
-    if (peer_gone(c->link))
-        _exit(EXIT_SETUP);
     return payload_ready(c);
 }
 
