@@ -30,7 +30,8 @@ WAYS = ("--writable", "--read-only", "")
 # What a program does that follows links: make the mount points, and write the files, by path.
 NAIVE = (
     'cd "$1" && mkdir -p dev/pts proc/1 sys/fs run/lock tmp/made;'
-    " echo >> dev/null; echo >> dev/ptmx; : > etc/resolv.conf; : > etc/hosts; : > dev/console; exit 0"
+    " echo >> dev/null; echo >> dev/ptmx; : > etc/resolv.conf; : > etc/hosts; : > dev/console;"
+    " exit 0"
 )
 
 
@@ -208,8 +209,7 @@ def test_a_mount_point_that_is_exchanged_all_the_time(
     directory.mkdir(exist_ok=True)
     user.own(directory)
     words = ("run", "--writable", "--rootfs", str(hostile.tree), *PROGRAMS)
-    words += ("-v", f"{given}:/{where}/x/y", "--plan", "--json", "--", "true")
-    plan = run(*words)
+    plan = run(*words, "-v", f"{given}:/{where}/x/y", "--plan", "--json", "--", "true")
     assert plan.returncode == 0, plan.stderr
     user.write("plan.json", plan.stdout)
     assert run("plan", "convert", "plan.json", "plan.bin").returncode == 0

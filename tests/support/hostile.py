@@ -98,7 +98,7 @@ def set_trap(path: Path, kind: str, victim: Path) -> None:
 
 def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
     """Note everything below *folder*, itself included, that somebody could have changed."""
-    noted = {}
+    noted: dict[str, tuple[object, ...]] = {}
     for path in (folder, *sorted(folder.rglob("*"))):
         about = path.lstat()
         content = path.read_bytes() if stat.S_ISREG(about.st_mode) else b""
