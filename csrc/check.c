@@ -78,8 +78,7 @@ static bool operation_consistent(const struct plan *p, const struct wire_operati
 {
     const char *target = plan_string(p, op->target);
     uint32_t exclusive = WIRE_OPERATION_FLAG_EXCLUSIVE | WIRE_OPERATION_FLAG_IF_MISSING;
-    if (!target_valid(target, op->kind) ||
-        (strcmp(target, "/") == 0 && !root_is_a_place(op->kind)))
+    if (!target_valid(target, op->kind) || (strcmp(target, "/") == 0 && !root_is_a_place(op->kind)))
         return false;
     if (!one_bit_or_none(op->propagation) || (op->attributes_set & op->attributes_clear) != 0 ||
         !absolute(p, op->source) || (op->flags & exclusive) == exclusive)
@@ -156,9 +155,8 @@ static bool maps_consistent(const struct plan *p)
             return false;
     if (makes != (s->writer != WIRE_WRITER_NONE) || (makes && p->counts[WIRE_SECTION_MAPS] == 0))
         return false;
-    if (s->writer == WIRE_WRITER_SELF &&
-        (!single(p, p->maps[0].uid_first, p->maps[0].uid_count) ||
-         !single(p, p->maps[0].gid_first, p->maps[0].gid_count)))
+    if (s->writer == WIRE_WRITER_SELF && (!single(p, p->maps[0].uid_first, p->maps[0].uid_count) ||
+                                          !single(p, p->maps[0].gid_first, p->maps[0].gid_count)))
         return false;
     if (s->writer == WIRE_WRITER_HELPERS)
         return s->newuidmap != WIRE_NONE && s->newgidmap != WIRE_NONE &&
@@ -190,8 +188,8 @@ static bool namespaces_consistent(const struct plan *p)
     uint32_t joined = 0;
     for (uint32_t i = 0; i < p->counts[WIRE_SECTION_JOINS]; i++) {
         const struct wire_join *join = &p->joins[i];
-        if (join->namespace == 0 || !one_bit_or_none(join->namespace) ||
-            join->slot == WIRE_NONE || ((s->namespaces | joined) & join->namespace) != 0)
+        if (join->namespace == 0 || !one_bit_or_none(join->namespace) || join->slot == WIRE_NONE ||
+            ((s->namespaces | joined) & join->namespace) != 0)
             return false;
         joined |= join->namespace;
     }

@@ -48,7 +48,8 @@ static int capabilities_set(struct context *c, const struct capabilities *set)
     return syscall(SYS_capset, &header, data) < 0 ? fail(c, WIRE_STEP_CAPSET, errno) : 0;
 }
 
-/* Only where it changes something: without CAP_SETPCAP even what holds already may not be asked for. */
+/* Only where it changes something: without CAP_SETPCAP even what holds already may not be asked
+ * for. */
 static int secure_bits(struct context *c, unsigned long bits)
 {
     int present = prctl(PR_GET_SECUREBITS);
@@ -126,8 +127,8 @@ static int raise_ambient(struct context *c, uint64_t ambient)
     return 0;
 }
 
-/* Into the working directory, as the payload: what it may not enter, it is not put into. And not one
- * that lies outside the root, however it was reached. */
+/* Into the working directory, as the payload: what it may not enter, it is not put into. And not
+ * one that lies outside the root, however it was reached. */
 static int enter_directory(struct context *c)
 {
     char path[4096];
@@ -210,13 +211,13 @@ int credentials_take(struct context *c)
     }
     struct capabilities last = {s->effective, s->permitted, s->inheritable};
     struct capabilities now;
-    bool changes = (s->uid != WIRE_NONE && s->uid != getuid()) ||
-                   (s->gid != WIRE_NONE && s->gid != getgid());
+    bool changes =
+        (s->uid != WIRE_NONE && s->uid != getuid()) || (s->gid != WIRE_NONE && s->gid != getgid());
     if (set_groups(c) < 0)
         return -1;
     /* Capabilities outlive the change of IDs, to be set exactly below. */
-    if (changes && (capabilities_get(c, &now) < 0 ||
-                    (now.permitted != 0 && secure_bits(c, SECURE_SETUP) < 0)))
+    if (changes &&
+        (capabilities_get(c, &now) < 0 || (now.permitted != 0 && secure_bits(c, SECURE_SETUP) < 0)))
         return -1;
     if (take_ids(c, s->uid, s->gid) < 0 || drop_bounding(c, s->bounding) < 0)
         return -1;

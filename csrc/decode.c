@@ -1,5 +1,5 @@
-/* A plan's bytes, taken apart. Nothing in them is believed before it is checked: the structure here, from the tables
- * made of the description; what the tables cannot say in check.c. */
+/* A plan's bytes, taken apart. Nothing in them is believed before it is checked: the structure
+ * here, from the tables made of the description; what the tables cannot say in check.c. */
 
 #include <errno.h>
 #include <string.h>
@@ -152,7 +152,8 @@ static bool header_valid(struct plan *p, const uint8_t *places[WIRE_SECTION_COUN
     for (size_t i = 0; i < WIRE_SECTION_COUNT; i++) {
         const struct wire_section *section = &header->sections[i];
         uint64_t size = (uint64_t)section->count * wire_section_sizes[i];
-        if (section->offset % 8 != 0 || section->offset < end || !inside(section->offset, size, p->size))
+        if (section->offset % 8 != 0 || section->offset < end ||
+            !inside(section->offset, size, p->size))
             return false;
         if (tables[i].limit != 0 && section->count > tables[i].limit)
             return false;
@@ -181,7 +182,8 @@ static bool references_valid(const struct plan *p)
     return true;
 }
 
-static char **pointers(const struct plan *p, char ***place, uint32_t first, uint32_t count, size_t room)
+static char **pointers(const struct plan *p, char ***place, uint32_t first, uint32_t count,
+                       size_t room)
 {
     char **list = *place;
     for (uint32_t i = 0; i < count; i++)

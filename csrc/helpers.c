@@ -53,7 +53,8 @@ ON_OTHER_STACK static int helper_main(void *argument)
 static int start(struct context *c, struct helper *helper, pid_t pid, bool groups)
 {
     const struct wire_map *map = &c->plan->maps[0];
-    const struct wire_extent *extents = c->plan->extents + (groups ? map->gid_first : map->uid_first);
+    const struct wire_extent *extents =
+        c->plan->extents + (groups ? map->gid_first : map->uid_first);
     uint32_t count = groups ? map->gid_count : map->uid_count;
     const struct wire_settings *s = c->plan->settings;
     size_t argc = 0;
@@ -71,7 +72,8 @@ static int start(struct context *c, struct helper *helper, pid_t pid, bool group
     }
     helper->argv[argc] = NULL;
     _Alignas(16) uint8_t stack[HELPER_STACK];
-    helper->pid = clone(helper_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, helper);
+    helper->pid =
+        clone(helper_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, helper);
     return helper->pid < 0 ? fail(c, WIRE_STEP_FORK, errno) : 0;
 }
 

@@ -210,13 +210,25 @@ int main(int argc, char **argv)
     }
     if (argc == 2 && strcmp(argv[1], "--version") == 0)
         return write(1, version, sizeof version - 1) == sizeof version - 1 ? 0 : EXIT_SETUP;
-    *c = (struct context){.plan = &plan, .operation = WIRE_NONE, .root = -1, .devpts = -1,
-                          .terminal = -1, .master = -1, .procfs = -1, .caller_uid = WIRE_NONE,
-                          .caller_gid = WIRE_NONE, .proc = -1, .null = -1, .plan_file = -1,
-                          .channel = -1, .link = -1, .signals = -1, .child = -1};
+    *c = (struct context){.plan = &plan,
+                          .operation = WIRE_NONE,
+                          .root = -1,
+                          .devpts = -1,
+                          .terminal = -1,
+                          .master = -1,
+                          .procfs = -1,
+                          .caller_uid = WIRE_NONE,
+                          .caller_gid = WIRE_NONE,
+                          .proc = -1,
+                          .null = -1,
+                          .plan_file = -1,
+                          .channel = -1,
+                          .link = -1,
+                          .signals = -1,
+                          .child = -1};
     memset(c->slots, 0xff, sizeof c->slots);
-    c->shared = mmap(NULL, sizeof *c->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                     -1, 0);
+    c->shared =
+        mmap(NULL, sizeof *c->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (c->shared == MAP_FAILED) {
         complain("mmap", "no memory");
         return EXIT_SETUP;

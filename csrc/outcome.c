@@ -17,7 +17,8 @@ static void exited_fields(const struct context *c, const struct supervisor *s,
     message->wall_ns = monotonic() - c->started;
     if (own) {
         struct ended ended = shared->ended;
-        message->ending = ended.ending == WIRE_ENDING_SIGNAL ? WIRE_ENDING_SIGNAL : WIRE_ENDING_EXIT;
+        message->ending =
+            ended.ending == WIRE_ENDING_SIGNAL ? WIRE_ENDING_SIGNAL : WIRE_ENDING_EXIT;
         message->value = ended.value & (message->ending == WIRE_ENDING_SIGNAL ? 0x7f : 0xff);
         message->user_us = ended.user_us;
         message->system_us = ended.system_us;

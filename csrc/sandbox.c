@@ -49,9 +49,9 @@ static int take_maps(struct context *c, bool ask)
  * children's. */
 static int enter_joined(struct context *c)
 {
-    static const uint32_t order[] = {WIRE_NAMESPACE_USER, WIRE_NAMESPACE_CGROUP, WIRE_NAMESPACE_IPC,
-                                     WIRE_NAMESPACE_UTS,  WIRE_NAMESPACE_NET,    WIRE_NAMESPACE_TIME,
-                                     WIRE_NAMESPACE_MOUNT, WIRE_NAMESPACE_PID};
+    static const uint32_t order[] = {
+        WIRE_NAMESPACE_USER, WIRE_NAMESPACE_CGROUP, WIRE_NAMESPACE_IPC,   WIRE_NAMESPACE_UTS,
+        WIRE_NAMESPACE_NET,  WIRE_NAMESPACE_TIME,   WIRE_NAMESPACE_MOUNT, WIRE_NAMESPACE_PID};
     const struct plan *p = c->plan;
     enter_phase(c, WIRE_PHASE_JOIN);
     for (size_t i = 0; i < sizeof order / sizeof *order; i++)

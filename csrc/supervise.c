@@ -22,8 +22,7 @@
     (SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGFPE) | SIGNAL_BIT(SIGILL) |          \
      SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGSYS) | SIGNAL_BIT(SIGTSTP) | SIGNAL_BIT(SIGTTIN) |        \
      SIGNAL_BIT(SIGTTOU) | SIGNAL_BIT(SIGCONT))
-#define DEADLY                                                                                     \
-    (SIGNAL_BIT(SIGHUP) | SIGNAL_BIT(SIGINT) | SIGNAL_BIT(SIGQUIT) | SIGNAL_BIT(SIGTERM))
+#define DEADLY (SIGNAL_BIT(SIGHUP) | SIGNAL_BIT(SIGINT) | SIGNAL_BIT(SIGQUIT) | SIGNAL_BIT(SIGTERM))
 
 enum slot { POLL_CHILD, POLL_SIGNALS, POLL_LINK, POLL_CHANNEL, POLL_FIXED };
 
@@ -39,7 +38,8 @@ uint64_t monotonic(void)
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
-static int tell(struct context *c, struct supervisor *s, uint16_t kind, int64_t value, int descriptor)
+static int tell(struct context *c, struct supervisor *s, uint16_t kind, int64_t value,
+                int descriptor)
 {
     if (c->channel < 0 ||
         !legal(&s->state, WIRE_SENDER_EXECUTOR, kind, setting(c, WIRE_SETTING_SYNC_START)))
@@ -141,7 +141,8 @@ static int follow(struct context *c)
     return 0;
 }
 
-/* A slot that nothing in the plan uses is to be held until the end: a lock, a place for the report. */
+/* A slot that nothing in the plan uses is to be held until the end: a lock, a place for the report.
+ */
 static int held_slots(const struct context *c, int *held)
 {
     const struct plan *p = c->plan;
@@ -175,8 +176,8 @@ static int retire(struct context *c, struct supervisor *s)
     if (tell(c, s, WIRE_MESSAGE_STARTED, c->pid, c->child) < 0)
         return -1;
     const uint64_t wanted = ~(uint64_t)UNBLOCKED;
-    c->signals = (int)syscall(SYS_signalfd4, -1, &wanted, SIGNAL_SET_SIZE,
-                              SFD_CLOEXEC | SFD_NONBLOCK);
+    c->signals =
+        (int)syscall(SYS_signalfd4, -1, &wanted, SIGNAL_SET_SIZE, SFD_CLOEXEC | SFD_NONBLOCK);
     if (c->signals < 0)
         return fail(c, WIRE_STEP_SIGNAL, errno);
     if (!setting(c, WIRE_SETTING_TERMINAL) && c->null >= 0) {

@@ -8,7 +8,7 @@
 #include "executor.h"
 
 struct supervisor {
-    uint16_t state;  /* of the dialogue with the launcher */
+    uint16_t state; /* of the dialogue with the launcher */
     bool timed_out;
     bool gone;       /* the child was waited for */
     int interrupted; /* signal that ended set-up */
@@ -16,8 +16,9 @@ struct supervisor {
     struct rusage usage;
 };
 
-uint64_t monotonic(void); /* nanoseconds */
+uint64_t monotonic(void);              /* nanoseconds */
 bool running(const struct context *c); /* set-up is complete */
-int conclude(struct context *c, const struct supervisor *s); /* tell who is there to be told; the exit status */
+int conclude(struct context *c,
+             const struct supervisor *s); /* tell who is there to be told; the exit status */
 
 #endif

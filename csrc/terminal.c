@@ -26,10 +26,10 @@ struct stream {
 static struct {
     struct stream input, output; /* caller to pty, pty to caller */
     struct termios saved;
-    bool raw;     /* `saved` is to be put back */
+    bool raw; /* `saved` is to be put back */
     bool closing;
     bool told_end;
-    char last;    /* byte that went into the pty */
+    char last; /* byte that went into the pty */
 } relay = {.last = '\n'};
 
 int terminal_open(struct context *c)
@@ -106,13 +106,13 @@ int relay_prepare(struct context *c, struct pollfd *fds)
 {
     struct stream *in = &relay.input, *out = &relay.output;
     bool alive = !out->ended && !relay.closing;
-    fds[READ_IN] = (struct pollfd){.fd = alive && !in->ended && !pending(in) ? 0 : -1,
-                                   .events = POLLIN};
+    fds[READ_IN] =
+        (struct pollfd){.fd = alive && !in->ended && !pending(in) ? 0 : -1, .events = POLLIN};
     fds[WRITE_OUT] = (struct pollfd){.fd = pending(out) ? 1 : -1, .events = POLLOUT};
-    fds[READ_PTY] = (struct pollfd){.fd = !out->ended && !pending(out) ? c->master : -1,
-                                    .events = POLLIN};
-    fds[WRITE_PTY] = (struct pollfd){.fd = alive && pending(in) ? c->master : -1,
-                                     .events = POLLOUT};
+    fds[READ_PTY] =
+        (struct pollfd){.fd = !out->ended && !pending(out) ? c->master : -1, .events = POLLIN};
+    fds[WRITE_PTY] =
+        (struct pollfd){.fd = alive && pending(in) ? c->master : -1, .events = POLLOUT};
     return RELAY_FDS;
 }
 

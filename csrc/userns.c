@@ -45,8 +45,8 @@ static size_t map_text(char text[MAP_TEXT], const struct wire_extent *extents, u
 }
 
 /* One write, as the kernel wants it. */
-static int write_once(struct context *c, int proc, const char *name, const char *text, size_t length,
-                      uint16_t step)
+static int write_once(struct context *c, int proc, const char *name, const char *text,
+                      size_t length, uint16_t step)
 {
     int fd = openat(proc, name, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
@@ -62,7 +62,8 @@ static int write_once(struct context *c, int proc, const char *name, const char 
 static int write_map(struct context *c, int proc, bool groups, const struct wire_map *map)
 {
     char text[MAP_TEXT];
-    const struct wire_extent *extents = c->plan->extents + (groups ? map->gid_first : map->uid_first);
+    const struct wire_extent *extents =
+        c->plan->extents + (groups ? map->gid_first : map->uid_first);
     uint16_t step = groups ? WIRE_STEP_GID_MAP : WIRE_STEP_UID_MAP;
     size_t length = map_text(text, extents, groups ? map->gid_count : map->uid_count);
     if (length == 0)

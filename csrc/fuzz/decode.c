@@ -1,5 +1,6 @@
 /* Bytes that claim to be a plan. What the decoder lets pass is then read as the phases read it; the
- * sanitizers see every step outside the arena, which is as large as plan_arena() says and no larger. */
+ * sanitizers see every step outside the arena, which is as large as plan_arena() says and no
+ * larger. */
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -49,8 +50,8 @@ static void read_operation(const struct plan *p, const struct wire_operation *op
 static void read_settings(const struct plan *p)
 {
     const struct wire_settings *s = p->settings;
-    const uint32_t strings[] = {s->hostname,    s->domainname, s->directory, s->search_path,
-                                s->newuidmap,   s->newgidmap,  s->command};
+    const uint32_t strings[] = {s->hostname,  s->domainname, s->directory, s->search_path,
+                                s->newuidmap, s->newgidmap,  s->command};
     for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
         read_string(p, strings[i]);
     for (uint32_t i = 0; i < s->groups_count; i++)

@@ -1,4 +1,5 @@
-/* The decoder: a good plan is taken, and every single thing that can be wrong with it is refused. */
+/* The decoder: a good plan is taken, and every single thing that can be wrong with it is refused.
+ */
 
 #include <errno.h>
 #include <stdint.h>
@@ -104,9 +105,9 @@ static void assemble(struct sample *s)
 {
     static const uint32_t groups[1] = {5};
     static const uint8_t data[16] = {0};
-    const void *parts[WIRE_SECTION_COUNT] = {&s->settings, s->strings, data,         s->words,
-                                             groups,       s->maps,    s->extents,   s->slots,
-                                             s->joins,     s->operations, s->rlimits, s->descriptors};
+    const void *parts[WIRE_SECTION_COUNT] = {
+        &s->settings, s->strings, data,     s->words,      groups,     s->maps,
+        s->extents,   s->slots,   s->joins, s->operations, s->rlimits, s->descriptors};
     struct wire_header header = {.version = WIRE_VERSION};
     uint32_t at = sizeof header;
     s->counts[WIRE_SECTION_STRINGS] = s->string_bytes;
@@ -262,8 +263,8 @@ TEST(decode_checks_operations)
 
 TEST(decode_checks_targets)
 {
-    static const char *const bad[] = {"", "proc", "//", "/a/", "/a//b", "/a/../b", "/..", "/./a",
-                                      "/a/."};
+    static const char *const bad[] = {"",        "proc", "//",   "/a/", "/a//b",
+                                      "/a/../b", "/..",  "/./a", "/a/."};
     static const char *const good[] = {"/a", "/a/..b", "/...", "/a/b.c"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         REFUSED(s.operations[1].target = text(&s, bad[i]));
@@ -274,13 +275,13 @@ TEST(decode_checks_targets)
 TEST(decode_checks_maps)
 {
     REFUSED(s.extents[0].count = 0);
-    REFUSED(s.extents[1].inside = 0);        /* overlaps inside */
-    REFUSED(s.extents[1].outside = 1000);    /* overlaps outside */
+    REFUSED(s.extents[1].inside = 0);     /* overlaps inside */
+    REFUSED(s.extents[1].outside = 1000); /* overlaps outside */
     REFUSED(s.extents[1].outside = UINT32_MAX - 65535);
     TAKEN(s.extents[1].outside = UINT32_MAX - 65536);
     REFUSED(s.maps[0].gid_count = 0);
     REFUSED(s.settings.writer = WIRE_WRITER_NONE);
-    REFUSED(s.settings.writer = WIRE_WRITER_SELF); /* two extents */
+    REFUSED(s.settings.writer = WIRE_WRITER_SELF);    /* two extents */
     REFUSED(s.settings.writer = WIRE_WRITER_HELPERS); /* no paths */
     TAKEN((s.settings.writer = WIRE_WRITER_HELPERS,
            s.settings.newuidmap = s.settings.newgidmap = s.words[0]));
@@ -290,7 +291,7 @@ TEST(decode_checks_maps)
 TEST(decode_checks_settings)
 {
     REFUSED(s.settings.argv_count = 0);
-    REFUSED(s.words[1] = s.words[0]); /* not NAME=VALUE */
+    REFUSED(s.words[1] = s.words[0]);       /* not NAME=VALUE */
     REFUSED(s.words[0] = text(&s, "true")); /* no search_path */
     TAKEN((s.words[0] = text(&s, "true"), s.settings.search_path = text(&s, "/bin")));
     REFUSED(s.settings.directory = s.slots[0]);
