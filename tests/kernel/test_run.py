@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kernel.sublet_run import Sublet, lines_of_map
+from support import probes
 
 if TYPE_CHECKING:
     from support.leaks import Leaks
@@ -334,18 +335,103 @@ def test_a_report_is_written_of_failures_too(run: Sublet) -> None:
         report.unlink()
 
 
+# ---------------------------------------------------------------- privileges
+
+
+def status_of(run: Sublet, *words: str) -> dict[str, str]:
+    """Return the fields of /proc/self/status of a command that `sublet run WORDS` runs."""
+    text = run.says(*words, "--", "cat", "/proc/self/status")
+    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+
+@pytest.mark.parametrize(
+    ("words", "effective", "bounding"),
+    [
+        (("--ids", "root"), 0x800405FB, 0x800405FB),
+        (("--ids", "root", "--cap-add", "net_admin"), 0x800415FB, 0x800415FB),
+        (("--ids", "root", "--cap-drop", "all"), 0, 0),
+        (("--ids", "root", "--cap-drop", "all", "--cap-add", "CAP_CHOWN"), 1, 1),
+        (("--ids", "keep:5:5", "--cap-drop", "chown"), 0, 0x800405FA),
+        (("--ids", "keep:5:5", "--cap-add", "net_raw"), 0x2000, 0x800425FB),
+        (("--cap-add", "net_raw"), 0x2000, 0x2000),
+    ],
+)
+def test_capabilities(run: Sublet, words: tuple[str, ...], effective: int, bounding: int) -> None:
+    got = status_of(run, *words)
+    assert (int(got["CapEff"], 16), int(got["CapBnd"], 16)) == (effective, bounding)
+    assert got["CapEff"] == got["CapPrm"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "1"),
+        (("--new-privs",), "0"),
+        (("--ids", "root"), "0"),
+        (("--ids", "root", "--no-new-privs"), "1"),
+    ],
+)
+def test_whether_privileges_can_be_gained(
+    run: Sublet, words: tuple[str, ...], expected: str
+) -> None:
+    got = status_of(run, *words)
+    assert (got["NoNewPrivs"], got["Seccomp"]) == (expected, "2")
+
+
+def test_a_filter_of_ones_own_or_none(run: Sublet) -> None:
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+    run.user.write("profile.json", json.dumps(profile))
+    done = run("run", "--seccomp", "profile.json", "--", "mkdir", "/tmp/x")
+    assert "not supported" in done.stderr
+    assert status_of(run, "--seccomp", "none")["Seccomp"] == "0"
+    run.says("--seccomp", "none", "--", "mkdir", "/tmp/x")
+
+
+def test_no_further_user_namespaces_by_default(run: Sublet) -> None:
+    for ids in ("keep", "root"):
+        done = run("run", "--ids", ids, "--", "unshare", "--user", "true")
+        assert done.returncode != 0
+        assert "Operation not permitted" in done.stderr
+    run.says("--seccomp", "none", "--", "unshare", "--user", "true")
+
+
 # ---------------------------------------------------------------- terminals
 
 
-def on_a_terminal(run: Sublet, *words: str) -> str:
-    """Return what `sublet run WORDS` prints to a terminal of its own."""
+INJECT = """\
+import fcntl, os, termios
+try:
+    fcntl.ioctl(0, termios.TIOCSTI, b"x")
+except OSError as error:
+    print("refused", error.errno)
+else:
+    print("injected")
+try:
+    fcntl.ioctl(0, termios.TIOCSTI | 1 << 32, b"x")
+except (OSError, OverflowError):
+    print("refused again")
+"""
+
+
+@pytest.mark.requires("command:python3")
+@pytest.mark.parametrize("words", [(), ("--seccomp", "none")])
+def test_nothing_can_be_typed_into_the_callers_terminal(
+    run: Sublet, words: tuple[str, ...]
+) -> None:
+    program = ("/usr/bin/python3", "-c", INJECT)
+    if "injected" not in on_a_terminal(run, *program):
+        probes.beyond("this kernel lets nobody type into a terminal (dev.tty.legacy_tiocsti)")
+    shown = on_a_terminal(run, *run.command, "run", *words, "--", *program)
+    assert "refused" in shown
+    assert "injected" not in shown
+
+
+def on_a_terminal(run: Sublet, *argv: str) -> str:
+    """Return what a command prints to a terminal that is its own session's."""
     master, slave = pty.openpty()
     process = run.user.popen(
-        [*run.command, "run", *words],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
+        ["setsid", "--ctty", "--wait", *argv], stdin=slave, stdout=slave, stderr=slave
     )
     os.close(slave)
     output = b""
@@ -364,14 +450,17 @@ def on_a_terminal(run: Sublet, *words: str) -> str:
 
 def test_a_terminal_of_its_own(run: Sublet) -> None:
     script = "tty; ls -A /dev; test -c /dev/console && echo console works"
-    shown = on_a_terminal(run, "-t", "--", "sh", "-c", script).split("\n")
+    shown = on_a_terminal(run, *run.command, "run", "-t", "--", "sh", "-c", script).split("\n")
     assert shown[0].startswith("/dev/pts/") or shown[0] == "/dev/console"
     assert "console works" in shown
     assert "console" in " ".join(shown).split()
 
 
 def test_without_t_the_callers_terminal_is_kept(run: Sublet) -> None:
-    assert on_a_terminal(run, "--", "sh", "-c", "test -t 0 && echo yes") == "yes\n"
+    assert (
+        on_a_terminal(run, *run.command, "run", "--", "sh", "-c", "test -t 0 && echo yes")
+        == "yes\n"
+    )
 
 
 # ---------------------------------------------------------------- plans

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tarfile
 from pathlib import Path
@@ -360,6 +361,31 @@ def test_an_archive_is_unpacked_once_with_its_owners(run: Sublet, tree: Path, ki
     start = run.user.sub_ids.start
     made = (unpacked / "root/home").stat()
     assert (made.st_uid, made.st_gid) == (start + 404, start + 99)
+    assert str(archive) in run("list").stdout
+    (listed,) = json.loads(run("list", "--json").stdout)["trees"]
+    assert (listed["archive"], listed["stale"]) == (str(archive), False)
+    dropped = run("rm", "--trees")
+    assert dropped.returncode == 0, dropped.stderr
+    assert not [entry for entry in trees.iterdir() if entry.is_dir()]
+    assert run("list").stdout == ""
+
+
+def test_a_tree_in_use_is_not_dropped(run: Sublet, tree: Path) -> None:
+    archive = archive_of(run, tree)
+    words = ("run", "--ids", "full", "--rootfs", str(archive), *PROGRAMS, "--", "sh", "-c")
+    script = "echo ready; read line; cat /etc/os-release"
+    with run.user.popen([*run.command, *words, script], stdin=-1) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+        done = run("rm", "--trees")
+        assert done.returncode == 1
+        assert "in use" in done.stderr
+        process.stdin.write("\n")
+        process.stdin.close()
+        assert process.stdout.read() == "ID=little\n"
+        assert process.wait(10) == 0
+    assert run("rm", "--trees").returncode == 0
 
 
 def test_a_plan_unpacks_and_makes_nothing(run: Sublet, tree: Path, leaving_nothing: Leaks) -> None:

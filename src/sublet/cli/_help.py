@@ -16,8 +16,8 @@ usage: sublet VERB [OPTIONS] ...
 Run commands, sandboxes and root file systems as an ordinary user, in borrowed IDs.
 
   run       a command in a sandbox or a root file system
-  list      the named layers that runs have left
-  rm        drop named layers
+  list      the named layers that runs have left, and the archives that were unpacked
+  rm        drop them
   plan      explain, convert or run a plan that was saved
   help      this text, or that of a verb: sublet help run
 
@@ -89,14 +89,18 @@ command was not found, 126 when it cannot be executed; 125 when Sublet failed.
 
 RM = """\
 usage: sublet rm NAME...
+       sublet rm --trees
 
 Drop the named layers, and all that was written to them.
+
+  --trees               drop the unpacked archives; the next run of one unpacks it again
 """
 
 LIST = """\
 usage: sublet list [--json]
 
-List the named layers: the root file system and the IDs that each was made with.
+List the named layers, with the root file system and the IDs that each was made with, and the
+archives that were unpacked.
 
   --json                as JSON
 """
