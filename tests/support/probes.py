@@ -114,6 +114,8 @@ def probe_root() -> Absence | None:
     """Ask for root in the initial user namespace, with the right to mount."""
     if os.geteuid() != 0:
         return Absence("not run as root", mendable=False)
+    if absence := probe_command("mount"):
+        return absence
     said = succeeds("unshare", "--mount", "--propagation", "private", "true")
     return Absence(f"root may not mount here: {said}", mendable=False) if said else None
 
@@ -138,7 +140,7 @@ def probe_newuidmap() -> Absence | None:
 
 def probe_overlay_userns() -> Absence | None:
     """Mount an overlay, its layers on a tmpfs, in an unprivileged user namespace."""
-    if absence := probe_userns():
+    if absence := probe_userns() or probe_command("mount"):
         return absence
     script = (
         "mount -t tmpfs probe /tmp && mkdir /tmp/l /tmp/u /tmp/w /tmp/m && mount -t overlay "

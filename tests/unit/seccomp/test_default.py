@@ -223,6 +223,7 @@ def test_the_common_filters_need_neither_compiler_nor_tables() -> None:
         check=True,
     )
     assert done.stdout.split() == [
+        "sublet._version",
         "sublet.seccomp",
         "sublet.seccomp._ready",
     ]

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from sublet.state.progress import PATIENCE_SECONDS, Progress
 
 
@@ -23,7 +25,8 @@ def test_quick_work_and_files_show_nothing() -> None:
         assert stream.getvalue() == ""
 
 
-def test_long_work_shows_how_far_it_is() -> None:
+def test_long_work_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # a dumb one is spared
     stream = Terminal()
     with Progress("unpacking [bold]it[/]", stream) as progress:
         progress(1, 100_000)
