@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support import debian as debian_archive
 from support import installed, leaks, probes, users
 
 if TYPE_CHECKING:
@@ -95,6 +96,15 @@ def sublet_exec(place: Path, sublet_command: list[str]) -> Path:
     """The executor under test: the release build, or the one that SUBLET_EXEC names."""
     del sublet_command  # made with it
     return place / "lib" / "sublet" / "sublet-exec"
+
+
+@pytest.fixture(scope="session")
+def debian() -> Path:
+    """A tar archive of a small Debian with apt, for tests that require command:mmdebstrap."""
+    try:
+        return debian_archive.archive()
+    except RuntimeError as error:
+        probes.absent(probes.Absence(str(error), mendable=False))
 
 
 @pytest.fixture

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import platform
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kernel.sublet_run import Sublet
-from support import probes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.users import User
 
 pytestmark = [
@@ -22,43 +18,6 @@ pytestmark = [
     pytest.mark.usefixtures("leaving_nothing"),
     pytest.mark.xdist_group("debian"),
 ]
-
-SUITE = "bookworm"
-OPTIONS = ("proxy", "cainfo", "check-valid-until", "check-date")
-"""Settings of the machine's apt that its mirror may need inside too."""
-
-
-def apt_options() -> list[str]:
-    """Return options for mmdebstrap that carry the machine's way to its mirror along."""
-    said = subprocess.run(
-        ["apt-config", "dump"], capture_output=True, text=True, check=False
-    ).stdout
-    lines = (line for line in said.splitlines() if line.startswith("Acquire::"))
-    wanted = (line for line in lines if line.split(" ")[0].lower().endswith(OPTIONS))
-    return [f"--aptopt={line.removesuffix(';')}" for line in wanted]
-
-
-@pytest.fixture(scope="module")
-def debian() -> Path:
-    """A tar archive of a small Debian with apt, made once and kept for later runs of the tests."""
-    folder = Path(f"/var/tmp/sublet-tests-{os.geteuid()}")
-    folder.mkdir(mode=0o755, exist_ok=True)
-    assert folder.stat().st_uid == os.geteuid(), f"{folder} is somebody else's"
-    folder.chmod(0o755)
-    archive = folder / f"{SUITE}-{platform.machine()}.tar"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not archive.exists():
-            partial = archive.with_suffix(".partial.tar")
-            command = ["mmdebstrap", "--variant=apt", *apt_options(), SUITE, str(partial)]
-            made = subprocess.run(command, capture_output=True, text=True, check=False)
-            if made.returncode != 0:
-                last = "\n".join(made.stderr.splitlines()[-5:])
-                probes.absent(probes.Absence(f"mmdebstrap failed: {last}", mendable=False))
-            partial.rename(archive)
-    archive.chmod(0o644)
-    return archive
-
 
 INSTALL = "apt-get update && apt-get install -y hello && hello"
 
