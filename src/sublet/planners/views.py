@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sublet.ids import OutsideId
 from sublet.mounts.operations import (
     Bind,
     Directory,
@@ -34,7 +35,8 @@ OVER = ("/proc", "/dev")
 READ_ONLY: frozenset[Attribute] = frozenset({"read_only", "nosuid", "nodev"})
 
 # What the OCI engines hide of a /proc and /sys that real root could use, and what they make
-# read-only. In a user namespace the kernel itself keeps inside root from it.
+# read-only. It takes no capability: whoever is the machine's user 0 may write kernel.core_pattern,
+# in a user namespace as well.
 MASKED = (
     "/proc/acpi",
     "/proc/asound",
@@ -86,6 +88,7 @@ def system_view(
         flags = recursive | parents
         operations.append(Bind(directory, flags, source=directory, attributes_set=READ_ONLY))
     operations.append(Proc("/proc", attributes_set=NOEXEC))
+    operations += _kernel_files(outside, maps)
     operations += minimal_dev(maps, mqueue=False)
     return operations
 
@@ -97,6 +100,7 @@ def host_view(outside: frozenset[str], maps: Maps | None) -> list[Operation]:
     return [
         Bind("/", flags, source="/", attributes_set=READ_ONLY),
         Proc("/proc", attributes_set=NOEXEC),
+        *_kernel_files(outside, maps),
         *minimal_dev(maps, mqueue=False),
     ]
 
@@ -143,18 +147,28 @@ def root_file_system(
             )
         )
     operations += minimal_dev(maps, mqueue=True)
-    if maps is None:
-        operations += [Mask(path, frozenset({"optional"})) for path in MASKED]
-        # Bound from the machine's /proc: these parts are the same in every procfs.
-        operations += [
-            Bind(
-                path,
-                outside | {"optional", "existing"},
-                source=path,
-                attributes_set=NOEXEC | {"read_only"},
-            )
-            for path in UNCHANGEABLE
-        ]
+    operations += _kernel_files(outside, maps, sysfs=True)
+    return operations
+
+
+def _kernel_files(
+    outside: frozenset[str], maps: Maps | None, *, sysfs: bool = False
+) -> list[Operation]:
+    """Hide and make read-only what the machine's root could use, where that is somebody inside."""
+    if maps is not None and maps.uid.to_inside(OutsideId(0)) is None:
+        return []
+    operations: list[Operation] = [
+        Mask(path, frozenset({"optional"}))
+        for path in MASKED
+        if sysfs or not path.startswith("/sys/")
+    ]
+    # Bound from the machine's /proc: these parts are the same in every procfs. Inside a user
+    # namespace, what is mounted below cannot be left out.
+    flags = (outside or frozenset({"recursive"})) | {"optional", "existing"}
+    operations += [
+        Bind(path, flags, source=path, attributes_set=NOEXEC | {"read_only"})
+        for path in UNCHANGEABLE
+    ]
     return operations
 
 

@@ -18,6 +18,8 @@ from sublet.seccomp.profile import ALLOW, Profile
 from unit.planners.machines import DEBIAN, NO_SUB_IDS, ROOT
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from sublet.plan.facts import Facts
     from sublet.plan.model import Plan
 
@@ -147,13 +149,19 @@ def test_only_the_privileged_make_mounts_outside() -> None:
 
 
 def test_only_real_root_needs_masks() -> None:
-    def masked(facts: Facts, text: str) -> bool:
-        made = plan(facts, root=TREE, ids=parse_ids([text]))
+    """Whoever is user 0 of the machine may write kernel.core_pattern, capabilities or not."""
+
+    def masked(facts: Facts, text: str, root: RootFs | Literal["system", "host"]) -> bool:
+        made = plan(facts, root=root, ids=parse_ids([text]))
         return "/proc/kcore" in targets(made) and "/proc/sys" in targets(made)
 
-    assert masked(ROOT, "host")
-    assert not masked(ROOT, "full")
-    assert not masked(DEBIAN, "full")
+    views: tuple[RootFs | Literal["system", "host"], ...] = (TREE, "system", "host")
+    for root in views:
+        for text in ("host", "keep", "root", "full"):
+            assert masked(ROOT, text, root), (text, root)
+        assert not masked(ROOT, "nomap", root)
+        for text in ("keep", "root", "full"):
+            assert not masked(DEBIAN, text, root)
 
 
 # ---------------------------------------------------------------- the process
