@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import time
-
-import pytest
+from typing import TYPE_CHECKING
 
 from sublet.state.progress import PATIENCE_SECONDS, Progress
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Terminal(io.StringIO):
