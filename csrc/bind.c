@@ -48,6 +48,10 @@ static int clone_source(struct mounts *m, operation op)
         mount = sys_open_tree(slot, "", flags | AT_EMPTY_PATH);
         if (mount < 0 && errno == EINVAL)
             return clone_namesake(c, slot, flags);
+    } else if (c->opened) {
+        if (c->sources[c->operation] < 0)
+            return MOUNT_SKIPPED;
+        mount = sys_open_tree(c->sources[c->operation], "", flags | AT_EMPTY_PATH);
     } else {
         mount = sys_open_tree(AT_FDCWD, plan_string(c->plan, op->source), flags);
         if (mount < 0 && has(op, WIRE_OPERATION_FLAG_OPTIONAL) &&

@@ -95,6 +95,9 @@ int setup_identity(struct context *c)
     c->caller_gid = same || !named ? WIRE_NONE : gid;
     if (s->setup_uid == WIRE_NONE && s->setup_gid == WIRE_NONE)
         return 0;
+    /* An ID without a name inside cannot be taken again: what only it may reach is opened now. */
+    if (!same && !named && c->plan->counts[WIRE_SECTION_JOINS] == 0 && sources_open(c) < 0)
+        return -1;
     if (secure_bits(c, SECURE_SETUP) < 0)
         return -1;
     return take_ids(c, s->setup_uid, s->setup_gid);

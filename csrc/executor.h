@@ -71,6 +71,9 @@ struct context {
     uint32_t operation;        /* index, or WIRE_NONE */
     int slots[WIRE_MAX_SLOTS]; /* descriptor of each slot, -1: not given */
     int *outside;        /* per operation: the detached mount made in phase `outside`, or -1 */
+    int *sources;        /* per operation: its source, opened before set-up became another, or -1 */
+    int *works;          /* per operation: likewise an overlay's work directory */
+    int *lowers;         /* per word of the plan: likewise an overlay's lower layer */
     int *map_namespaces; /* per map: descriptor of a user namespace with that map, or -1 */
     int root;            /* O_PATH descriptor of the new (or present) root */
     bool root_in_place;  /* the new root is the present tree, changed in place */
@@ -81,6 +84,7 @@ struct context {
     uid_t caller_uid;    /* fsuid and fsgid with which sources are opened, */
     gid_t caller_gid;    /* as seen inside; WIRE_NONE where set-up acts as the caller */
 
+    bool opened;      /* sources_open() was called: sources, works and lowers are filled */
     bool inside;      /* this process has the sandbox's own user namespace */
     bool announce;    /* `ready` and `running` are to be said */
     bool ready;       /* payload_ready() was called */
@@ -140,6 +144,7 @@ int plan_check(struct plan *p); /* what the tables cannot say; called by plan_de
 /* mount.c: make mounts (detached), resolve targets, attach; one entry for each phase */
 int mounts_outside(
     struct context *c); /* phase outside: operations with that flag, in the supervisor */
+int sources_open(struct context *c);  /* before set-up gives up an ID that has no name inside */
 int mounts_inside(struct context *c); /* phase mounts: propagation, then all operations in order */
 int root_enter(struct context *c);    /* phase root: pivot, detach the old root; chdir("/") */
 

@@ -115,9 +115,10 @@ static int load(struct context *c, const struct arguments *arguments)
         st.st_size > (off_t)WIRE_MAX_SIZE)
         return fail(c, WIRE_STEP_CHECK, EINVAL);
     size_t size = (size_t)st.st_size;
-    /* Rounded up, what belongs to operations and maps, and the stack at the end. */
+    /* Rounded up, what belongs to operations, maps and words, and the stack at the end. An
+     * operation or a map is more than four ints, a word is one. */
     size_t lists = (plan_arena(size) + 15) / 16 * 16;
-    size_t total = lists + size + PAYLOAD_STACK; /* an operation or a map is more than two ints */
+    size_t total = lists + size + PAYLOAD_STACK;
     total = (total + 4095) / 4096 * 4096;
     uint8_t *arena = mmap(NULL, total, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -133,12 +134,15 @@ static int load(struct context *c, const struct arguments *arguments)
         c->operation = plan.wrong;
         return fail(c, WIRE_STEP_CHECK, errno);
     }
+    uint32_t operations = plan.counts[WIRE_SECTION_OPERATIONS];
     c->outside = (int *)(arena + lists);
-    c->map_namespaces = c->outside + plan.counts[WIRE_SECTION_OPERATIONS];
-    for (uint32_t i = 0; i < plan.counts[WIRE_SECTION_OPERATIONS]; i++)
-        c->outside[i] = -1;
-    for (uint32_t i = 0; i < plan.counts[WIRE_SECTION_MAPS]; i++)
-        c->map_namespaces[i] = -1;
+    c->sources = c->outside + operations;
+    c->works = c->sources + operations;
+    c->map_namespaces = c->works + operations;
+    c->lowers = c->map_namespaces + plan.counts[WIRE_SECTION_MAPS];
+    int *end = c->map_namespaces + plan.counts[WIRE_SECTION_MAPS];
+    for (int *fd = c->outside; fd < end; fd++)
+        *fd = -1;
     c->arena = arena;
     c->arena_size = total;
     c->stack_top = arena + total;

@@ -190,6 +190,51 @@ static int perform_all(struct mounts *m)
     return 0;
 }
 
+static int open_source(struct context *c, uint32_t path, int flags, bool optional)
+{
+    if (path == WIRE_NONE)
+        return -1;
+    int fd = open(plan_string(c->plan, path), O_PATH | O_CLOEXEC | flags);
+    if (fd >= 0 || (optional && (errno == ENOENT || errno == ENOTDIR)))
+        return fd;
+    return fail(c, WIRE_STEP_OPEN, errno);
+}
+
+/* The paths of one operation, in the process that still has the caller's IDs. */
+static int open_sources(struct context *c, operation op)
+{
+    uint32_t i = c->operation;
+    bool overlay = op->kind == WIRE_OPERATION_OVERLAY;
+    int flags = overlay ? O_DIRECTORY : 0;
+    if ((op->kind != WIRE_OPERATION_BIND && !overlay) || has(op, WIRE_OPERATION_FLAG_OUTSIDE) ||
+        root_is_present(c, op))
+        return 0;
+    c->sources[i] = open_source(c, op->source, flags, has(op, WIRE_OPERATION_FLAG_OPTIONAL));
+    if (!overlay)
+        return 0;
+    c->works[i] = open_source(c, op->work, flags, false);
+    for (uint32_t j = 0; j < op->lower_count; j++) {
+        uint32_t word = op->lower_first + j;
+        c->lowers[word] = open_source(c, c->plan->words[word], flags, false);
+    }
+    return 0;
+}
+
+int sources_open(struct context *c)
+{
+    uint16_t before = c->phase;
+    enter_phase(c, WIRE_PHASE_MOUNTS);
+    c->opened = true;
+    for (uint32_t i = 0; i < c->plan->counts[WIRE_SECTION_OPERATIONS]; i++) {
+        c->operation = i;
+        if (open_sources(c, &c->plan->operations[i]) < 0 || c->shared->failure.noted)
+            return -1;
+    }
+    c->operation = WIRE_NONE;
+    enter_phase(c, before);
+    return 0;
+}
+
 /* A descriptor is held for every source at once; a long plan may need more than is usual. */
 static int allow_descriptors(struct context *c, struct rlimit *before)
 {

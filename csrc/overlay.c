@@ -19,8 +19,11 @@ struct layers {
     int lower[MAX_LOWER];
 };
 
-static int open_layer(struct context *c, const char *path)
+/* `opened`: -1, or the layer's descriptor, opened before. */
+static int open_layer(struct context *c, const char *path, int opened)
 {
+    if (opened >= 0)
+        return opened;
     int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     return fd < 0 ? fail(c, WIRE_STEP_OPEN, errno) : fd;
 }
@@ -69,18 +72,21 @@ static int open_layers(struct mounts *m, operation op, struct layers *l)
         return -1;
     for (; l->count < op->lower_count; l->count++) {
         uint32_t word = c->plan->words[op->lower_first + l->count];
-        int fd = open_layer(c, plan_string(c->plan, word));
+        int fd = open_layer(c, plan_string(c->plan, word),
+                            c->opened ? c->lowers[op->lower_first + l->count] : -1);
         if (fd < 0)
             return -1;
         l->lower[l->count] = fd;
     }
     if (op->source != WIRE_NONE) {
-        l->upper = open_layer(c, plan_string(c->plan, op->source));
+        l->upper = open_layer(c, plan_string(c->plan, op->source),
+                              c->opened ? c->sources[c->operation] : -1);
         if (l->upper < 0)
             return -1;
     }
     if (op->work != WIRE_NONE) {
-        l->work = open_layer(c, plan_string(c->plan, op->work));
+        l->work =
+            open_layer(c, plan_string(c->plan, op->work), c->opened ? c->works[c->operation] : -1);
         if (l->work < 0)
             return -1;
     }

@@ -7,8 +7,6 @@ import os
 from sublet.cli.run import needed
 from sublet.errors import InputError
 from sublet.host import read_facts
-from sublet.ids import OutsideId
-from sublet.plan.facts import CAP_SYS_ADMIN
 from sublet.planners.identity import parse_ids, plan_identity
 from sublet.planners.request import Account, RootFs
 
@@ -45,8 +43,6 @@ def find(
         raise InputError("--name and --rootfs are both missing")
     ids = parse_ids(ids_texts or ["keep"])
     facts = read_facts(need=needed(ids))
-    if layer is not None or not os.path.isdir(path):
-        _check_reachable(ids, facts)
     tree = path if os.path.isdir(path) else _tree(path, facts, ids, slots, plans=plans)
     if layer is not None:
         if not plans:
@@ -135,23 +131,6 @@ def whoever(root: RootFs | str, ids: Ids, facts: Facts) -> Account | None:
         # A file that cannot be read says nothing of home and name, and keeps nobody from running.
         return None
     return account if account.name is not None else None
-
-
-def _check_reachable(ids: Ids, facts: Facts) -> None:
-    """Refuse a map without the caller, to whom alone the kept trees and layers are open.
-
-    Set-up acts as an ID of the map. Real root reaches them all the same.
-    """
-    maps = plan_identity(ids, facts).maps
-    if maps is None or facts.capable(CAP_SYS_ADMIN):
-        return
-    if maps.uid.to_inside(OutsideId(facts.uid)) is None:
-        raise InputError(
-            f"the map leaves UID {facts.uid} out, and only that UID may reach unpacked archives"
-            " and named layers",
-            hint="Use --ids full, or unpack the archive to a directory that others may search and"
-            " leave --name out.",
-        )
 
 
 def _check(path: str, shown: str, given: Given) -> None:
