@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-# `signal` itself imports enum, which costs more than planning.
-import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
 from sublet.errors import HostError
-from sublet.launch.executor import command, find_executor, seal
+from sublet.launch.executor import command, find_executor, in_memory
 from sublet.plan.codec import encode
 
 TYPE_CHECKING = False
@@ -27,15 +25,12 @@ def become(plan: Plan, slots: Mapping[str, int] | None = None) -> NoReturn:
     """
     given = slots or {}
     path = find_executor()
-    fd = seal(encode(plan))
+    fd = in_memory(encode(plan))
     for inherited in (fd, *given.values()):
         os.set_inheritable(inherited, True)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it is where the descriptor was closed from the start
             stream.flush()
-    # Python ignores these two from its start on, and what is ignored stays so across exec.
-    for ignored in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        _signal.signal(ignored, _signal.SIG_DFL)
     try:
         os.execv(path, command(path, fd, given))
     except OSError as error:

@@ -13,7 +13,7 @@ import time
 
 from sublet.errors import ExecutorDiedError, HostError, ProtocolError, SubletError
 from sublet.launch.channel import Channel
-from sublet.launch.executor import command, find_executor, seal
+from sublet.launch.executor import command, find_executor, in_memory
 from sublet.launch.report import Report, report_of
 from sublet.plan.codec import encode
 
@@ -229,7 +229,7 @@ def spawn(
     process = ours = None
     try:
         ours, theirs = _pair(opened)
-        opened.append(plan_fd := seal(wire))
+        opened.append(plan_fd := in_memory(wire))
         given = {}
         for name, fd in (slots or {}).items():
             # 0, 1 and 2 are about to become the payload's.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sublet.launch import reporter
-from sublet.launch.executor import seal
+from sublet.launch.executor import in_memory
 from sublet.launch.report import report_of
 from sublet.plan.codec import encode
 from sublet.plan.message import Message
@@ -37,8 +37,8 @@ def run(tmp_path: Path) -> Run:
             Process(("no-such-tool",), search_path="/bin"),
             supervision=Supervision(timeout_ms=1500, reporter=reporter.command(report)),
         )
-        record = seal(message if isinstance(message, bytes) else message.encode())
-        wire = seal(encode(plan))
+        record = in_memory(message if isinstance(message, bytes) else message.encode())
+        wire = in_memory(encode(plan))
         # Whatever file position was left: reading starts at 0.
         os.lseek(wire, 5, os.SEEK_SET)
         try:
