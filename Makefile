@@ -46,6 +46,7 @@ check-c: setup-check
 check-generated: setup-check
 	$(BIN)/python spec/generate.py --check
 	$(BIN)/python spec/syscalls.py --check
+	PYTHONPATH=src $(BIN)/python scripts/manual --check
 
 bench: setup-bench
 	+@$(MAKE_NOW) $(EXECUTOR)

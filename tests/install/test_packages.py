@@ -120,6 +120,13 @@ def test_the_wheel_carries_a_static_executor(wheel: Path) -> None:
     assert not [name for name in names if name.endswith(("entry_points.txt", ".c", ".pyc"))]
 
 
+def test_the_wheel_carries_manual_and_completion(wheel: Path, tmp_path: Path) -> None:
+    share = install(wheel, tmp_path).parent / "share"
+    assert (share / "man/man1/sublet-run.1").read_text().startswith('.\\" ')
+    assert "complete " in (share / "bash-completion/completions/sublet").read_text()
+    assert "complete " in (share / "fish/vendor_completions.d/sublet.fish").read_text()
+
+
 def test_the_check_for_static_programs_can_fail() -> None:
     assert elf_interpreter(Path(os.path.realpath(sys.executable)).read_bytes())
 
