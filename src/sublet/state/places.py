@@ -37,7 +37,7 @@ def directory(configured: str, home: str, default: str, *, make: bool = True) ->
     except FileNotFoundError:
         try:
             os.makedirs(base, 0o700, exist_ok=True)
-            os.mkdir(path, 0o700)
+            os.makedirs(path, 0o700, exist_ok=True)  # another start may be quicker
             found = os.stat(path, follow_symlinks=False)
         except OSError as error:
             raise StateError(
