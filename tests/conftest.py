@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the run's own place before any worker starts and inherits its name."""
     if not is_worker(config):
         os.environ[installed.PLACE] = str(installed.make_place())
+    # A shell starts what it does not wait for with SIGINT ignored; that is inherited, and what is
+    # tested would ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
