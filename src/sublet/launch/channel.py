@@ -73,7 +73,9 @@ class Channel:
         try:
             self.socket.send(Message(kind).encode(), socket.MSG_NOSIGNAL)
         except OSError as error:
-            raise self.died() from error
+            died = self.died()
+            self.state = state  # its last word, where it had one, is still to be read
+            raise died from error
         self.state = state
 
     def died(self) -> ExecutorDiedError:
