@@ -39,7 +39,7 @@ check-python: setup-check
 	$(BIN)/mypy
 
 check-c: setup-check
-	clang-format --dry-run -Werror $(C_FORMATTED)
+	$(BIN)/clang-format --dry-run -Werror $(C_FORMATTED)
 	CC=gcc $(BIN)/python csrc/build.py --werror -o build/check/gcc
 	CC=clang $(BIN)/python csrc/build.py --werror -o build/check/clang
 
