@@ -11,6 +11,7 @@ from __future__ import annotations
 from sublet._value import Value
 from sublet.archive.numbers import MAX_ID, damaged, decimal, number, quoted, time
 from sublet.archive.sparse import Layout, read_layout
+from sublet.errors import ArchiveError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -226,15 +227,19 @@ def _text(field: bytes) -> bytes:
 
 
 def _verify_checksum(header: bytes, offset: int) -> None:
-    found = number(header[148:156], offset, "checksum")
     # the sum is taken with the checksum field itself as eight spaces
     total = sum(header) - sum(header[148:156]) + 8 * 32
-    if found == total:
-        return
     # some old tars added the bytes up as signed ones
     high = sum(1 for byte in header[:148] + header[156:] if byte > 127)
-    if found != total - 256 * high:
-        raise damaged(offset, "the checksum does not match: not a tar archive, or a damaged one")
+    try:
+        if number(header[148:156], offset, "checksum") in {total, total - 256 * high}:
+            return
+    except ArchiveError:
+        if offset > 0:
+            raise
+    if offset == 0:
+        raise ArchiveError("this is not a tar archive: it does not begin with a tar header")
+    raise damaged(offset, "the checksum does not match")
 
 
 def _extension(source: Source, header: bytes, offset: int) -> bytes:
