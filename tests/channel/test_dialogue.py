@@ -7,7 +7,6 @@ import gc
 import os
 import resource
 import signal
-import stat
 import subprocess
 import sys
 import threading
@@ -312,14 +311,14 @@ def test_a_plan_that_is_not_valid_starts_nothing(start: Start) -> None:
     assert set(os.listdir("/proc/self/fd")) == before
 
 
-def test_the_plan_travels_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_travels_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Become an executor that looks at what it got."""
     fake = tmp_path / "sublet-exec"
     fake.write_text(
         f"#!{sys.executable}\n"
-        "import fcntl, os, sys\n"
+        "import os, sys\n"
         "fd = int(sys.argv[sys.argv.index('--plan') + 1])\n"
-        "print(sys.argv[1:-1], fcntl.fcntl(fd, fcntl.F_GET_SEALS), len(os.pread(fd, 99999, 0)))\n"
+        "print(sys.argv[1:-1], os.readlink(f'/proc/self/fd/{fd}'), len(os.pread(fd, 99999, 0)))\n"
         "slot = int(sys.argv[2].partition('=')[2])\n"
         "print(os.readlink(f'/proc/self/fd/{slot}'))\n"
     )
@@ -343,20 +342,19 @@ def test_the_plan_travels_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     before, got, slot = done.stdout.splitlines()
     assert before == "before"
     assert got.startswith("['--slot', 'root=")
-    assert "'--plan'] 15 " in got
+    assert "'--plan'] /memfd:sublet-plan (deleted) " in got
     assert slot == "/"
 
 
 def test_signals_are_handed_on_as_they_were(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sublet_exec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = tmp_path / "sublet-exec"
-    fake.write_text("#!/bin/sh\ngrep SigIgn /proc/self/status\n")
-    fake.chmod(0o755 | stat.S_IXOTH)
-    monkeypatch.setenv("SUBLET_EXEC", str(fake))
+    """Python ignores some from its start on, which the executor undoes."""
+    monkeypatch.setenv("SUBLET_EXEC", str(sublet_exec))
     script = (
+        "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
         "from sublet.launch.become import become\nfrom sublet.plan.model import *\n"
-        "become(Plan(Process(('/bin/true',))))\n"
+        "become(Plan(Process(('grep', 'SigIgn', '/proc/self/status'), search_path='/bin')))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -368,3 +366,4 @@ def test_signals_are_handed_on_as_they_were(
     ignored = int(done.stdout.split()[1], 16)
     assert not ignored >> (signal.SIGPIPE - 1) & 1
     assert not ignored >> (signal.SIGXFSZ - 1) & 1
+    assert ignored >> (signal.SIGHUP - 1) & 1, "what was ignored on purpose stays so"

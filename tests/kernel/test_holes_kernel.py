@@ -274,7 +274,7 @@ def test_device_nodes_are_dead(run: Sublet, root: User) -> None:
 def test_the_machines_knobs_cannot_be_turned(run: Sublet, ids: str, view: str) -> None:
     """CVE-2023-25809, CVE-2022-0492, CVE-2019-19921: cgroups, release_agent, /proc/sys, /sys."""
     if ids == "host" and run.user.uid != 0:
-        pytest.skip("--ids host is for root")
+        probes.beyond("--ids host is for root")
     script = r"""
 import os
 for path in (
