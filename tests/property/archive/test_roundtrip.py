@@ -47,6 +47,8 @@ def trees(draw: st.DrawFn) -> dict[str, tarfile.TarInfo | tuple[tarfile.TarInfo,
         kind = draw(st.sampled_from(["file", "directory", "link", "hard", "pipe"]))
         if kind == "directory":
             member.type = tarfile.DIRTYPE
+            # What is in them is looked at afterwards, which takes rights where one is not root.
+            member.mode |= 0 if ROOT else 0o700
             folders.append(f"{path}/")
         elif kind == "link":
             member.type = tarfile.SYMTYPE
@@ -171,6 +173,7 @@ def base() -> bytes:
         ):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, link
+            member.mode = 0o755
             member.uid, member.gid = os.geteuid(), os.getegid()
             member.size = 700 if kind == tarfile.REGTYPE else 0
             member.pax_headers = {"SCHILY.xattr.user.x": "y"} if name == "d/f" else {}
