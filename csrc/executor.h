@@ -172,6 +172,7 @@ int relay_prepare(struct context *c, struct pollfd *fds); /* how many of the REL
 void relay_work(struct context *c, const struct pollfd *fds);
 bool relay_drained(const struct context *c); /* nothing is left to be written */
 void relay_closing(void); /* the payload is gone: what is in the pty is the rest */
+void relay_abandon(void); /* nobody reads it: what is left is lost */
 void relay_resize(const struct context *c);
 void relay_stop(void); /* the caller's terminal: as it was */
 

@@ -24,6 +24,9 @@
      SIGNAL_BIT(SIGTTOU) | SIGNAL_BIT(SIGCONT))
 #define DEADLY (SIGNAL_BIT(SIGHUP) | SIGNAL_BIT(SIGINT) | SIGNAL_BIT(SIGQUIT) | SIGNAL_BIT(SIGTERM))
 
+/* Nanoseconds for who reads our output to go on, when all is over but that. */
+#define PATIENCE 100000000
+
 enum slot { POLL_CHILD, POLL_SIGNALS, POLL_LINK, POLL_CHANNEL, POLL_FIXED };
 
 int signal_mask(int how, uint64_t set, uint64_t *old)
@@ -209,6 +212,7 @@ static void forward(struct context *c, struct supervisor *s, const struct signal
 {
     bool apart = setting(c, WIRE_SETTING_NEW_SESSION) && !setting(c, WIRE_SETTING_INIT);
     int number = (int)info->ssi_signo;
+    s->hurried = s->hurried || (SIGNAL_BIT(number) & DEADLY) != 0;
     if (number == SIGWINCH && setting(c, WIRE_SETTING_TERMINAL))
         relay_resize(c);
     else if (!running(c) && (SIGNAL_BIT(number) & DEADLY)) {
@@ -307,12 +311,18 @@ static int turn(struct context *c, struct supervisor *s)
     struct timespec left;
     int limited = s->timed_out ? -1 : time_left(c, &left);
     if (limited == 0) {
-        s->timed_out = true;
+        s->timed_out = s->hurried = true;
         kill_child(c, s);
         return 0;
     }
-    if (ppoll(fds, count, limited > 0 ? &left : NULL, NULL) < 0)
+    bool last = s->gone && s->hurried;
+    if (last)
+        left = (struct timespec){.tv_nsec = PATIENCE};
+    int ready = ppoll(fds, count, last || limited > 0 ? &left : NULL, NULL);
+    if (ready < 0)
         return errno == EINTR ? 0 : fail(c, WIRE_STEP_POLL, errno);
+    if (ready == 0 && last)
+        relay_abandon();
     if (fds[POLL_SIGNALS].revents)
         read_signals(c, s);
     if (fds[POLL_LINK].revents && hear_link(c, s) < 0)

@@ -11,6 +11,7 @@ struct supervisor {
     uint16_t state; /* of the dialogue with the launcher */
     bool timed_out;
     bool gone;       /* the child was waited for */
+    bool hurried;    /* it is to end now: a reader that does not read is not waited for */
     int interrupted; /* signal that ended set-up */
     int status;
     struct rusage usage;

@@ -29,7 +29,8 @@ static struct {
     bool raw; /* `saved` is to be put back */
     bool closing;
     bool told_end;
-    char last; /* byte that went into the pty */
+    bool abandoned; /* nobody takes our output */
+    char last;      /* byte that went into the pty */
 } relay = {.last = '\n'};
 
 int terminal_open(struct context *c)
@@ -65,8 +66,23 @@ void relay_resize(const struct context *c)
         }
 }
 
+/* A terminal that is ready for a byte is not for a chunk, and the write would hold up signals and
+ * time. Not blocking, but for nobody else who has it: it is opened once more. */
+static void open_output_again(void)
+{
+    struct termios present;
+    if (tcgetattr(1, &present) < 0)
+        return;
+    int fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0)
+        return; /* somebody else's, after su(1), say */
+    dup2(fd, 1);
+    close(fd);
+}
+
 void relay_start(struct context *c)
 {
+    open_output_again();
     int flags = fcntl(c->master, F_GETFL);
     fcntl(c->master, F_SETFL, flags | O_NONBLOCK);
     /* It may have changed since the pty was made. */
@@ -81,7 +97,7 @@ void relay_start(struct context *c)
 void relay_stop(void)
 {
     if (relay.raw)
-        tcsetattr(0, TCSADRAIN, &relay.saved);
+        tcsetattr(0, relay.abandoned ? TCSANOW : TCSADRAIN, &relay.saved);
     relay.raw = false;
 }
 
@@ -93,6 +109,13 @@ void relay_closing(void)
 static bool pending(const struct stream *stream)
 {
     return stream->from < stream->to;
+}
+
+void relay_abandon(void)
+{
+    relay.output.from = relay.output.to;
+    relay.output.ended = true;
+    relay.abandoned = true;
 }
 
 bool relay_drained(const struct context *c)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
 import time
@@ -249,6 +250,24 @@ def test_the_time_is_over_for_everybody(run: Sublet, name: str) -> None:
     with run.user.popen(words) as started:  # nobody reads what it says
         assert started.wait(20) == 124
         started.stdout.read() if started.stdout else None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+def test_a_reader_that_does_not_read_holds_nothing_up(run_as_alice: Sublet, kind: str) -> None:
+    """With -t the supervisor relays: it must neither block in a write nor wait for the rest."""
+    user = run_as_alice.user
+    ours, theirs = os.pipe() if kind == "pipe" else pty.openpty()
+    try:
+        words = [*run_as_alice.command, "run", "-t", "-w", "/"]
+        with user.popen([*words, "--timeout", "0.4", "--", "yes"], stdout=theirs) as started:
+            assert started.wait(20) == 124
+        with user.popen([*words, "--", "yes"], stdout=theirs) as started:
+            time.sleep(0.5)
+            started.terminate()
+            assert started.wait(20) == 128 + signal.SIGTERM
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_a_bomb_is_bounded(run_as_alice: Sublet) -> None:
