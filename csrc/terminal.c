@@ -30,8 +30,9 @@ static struct {
     bool closing;
     bool told_end;
     bool abandoned; /* nobody takes our output */
+    size_t piece;   /* bytes of output that are written at once */
     char last;      /* byte that went into the pty */
-} relay = {.last = '\n'};
+} relay = {.last = '\n', .piece = CHUNK};
 
 int terminal_open(struct context *c)
 {
@@ -75,7 +76,9 @@ static void open_output_again(void)
         return;
     int fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0)
-        return; /* somebody else's, after su(1), say */
+        relay.piece = 1; /* somebody else's, after su(1), say: for one byte it is ready */
+    if (fd < 0)
+        return;
     dup2(fd, 1);
     close(fd);
 }
@@ -150,9 +153,10 @@ static void take(struct stream *stream, int fd)
     stream->ended = length <= 0;
 }
 
-static void give(struct stream *stream, int fd)
+static void give(struct stream *stream, int fd, size_t most)
 {
-    ssize_t length = write(fd, stream->bytes + stream->from, stream->to - stream->from);
+    size_t rest = stream->to - stream->from;
+    ssize_t length = write(fd, stream->bytes + stream->from, rest < most ? rest : most);
     if (length > 0)
         stream->from += (size_t)length;
     else if (length < 0 && errno != EINTR && errno != EAGAIN)
@@ -179,7 +183,7 @@ void relay_work(struct context *c, const struct pollfd *fds)
     if (fds[READ_IN].revents)
         take(&relay.input, 0);
     if (fds[WRITE_PTY].revents) {
-        give(&relay.input, c->master);
+        give(&relay.input, c->master, CHUNK);
         if (relay.input.from > 0)
             relay.last = relay.input.bytes[relay.input.from - 1];
     }
@@ -189,5 +193,5 @@ void relay_work(struct context *c, const struct pollfd *fds)
     else if (relay.closing && !pending(&relay.output))
         relay.output.ended = true; /* others may hold the pty open: what was written is out */
     if (fds[WRITE_OUT].revents)
-        give(&relay.output, 1);
+        give(&relay.output, 1, relay.piece);
 }

@@ -10,6 +10,7 @@ import os
 import pty
 import shutil
 import signal
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -248,8 +249,17 @@ ENDLESS = {
 def test_the_time_is_over_for_everybody(run: Sublet, name: str) -> None:
     words = [*run.command, "run", "--timeout", "0.3", "--", "sh", "-c", ENDLESS[name]]
     with run.user.popen(words) as started:  # nobody reads what it says
-        assert started.wait(20) == 124
+        assert ending(started) == 124
         started.stdout.read() if started.stdout else None
+
+
+def ending(started: subprocess.Popen[str]) -> int:
+    """Return the exit status; what hangs is killed."""
+    try:
+        return started.wait(20)
+    except subprocess.TimeoutExpired:
+        started.kill()
+        raise
 
 
 @pytest.mark.parametrize("kind", ["pipe", "terminal"])
@@ -260,11 +270,11 @@ def test_a_reader_that_does_not_read_holds_nothing_up(run_as_alice: Sublet, kind
     try:
         words = [*run_as_alice.command, "run", "-t", "-w", "/"]
         with user.popen([*words, "--timeout", "0.4", "--", "yes"], stdout=theirs) as started:
-            assert started.wait(20) == 124
+            assert ending(started) == 124
         with user.popen([*words, "--", "yes"], stdout=theirs) as started:
             time.sleep(0.5)
             started.terminate()
-            assert started.wait(20) == 128 + signal.SIGTERM
+            assert ending(started) == 128 + signal.SIGTERM
     finally:
         os.close(ours)
         os.close(theirs)
