@@ -75,10 +75,10 @@ static void open_output_again(void)
     if (tcgetattr(1, &present) < 0)
         return;
     int fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
         relay.piece = 1; /* somebody else's, after su(1), say: for one byte it is ready */
-    if (fd < 0)
         return;
+    }
     dup2(fd, 1);
     close(fd);
 }
