@@ -60,8 +60,8 @@ for name in sorted(os.listdir(folder)):
     counts[status] = counts.get(status, 0) + 1
     line = re.fullmatch(rb"sublet-exec: [^\n]+\n", said)
     fine = status in (0, 1) and not said or status in (124, 125, 126, 127) and line
-    # Limits and filters of the plan may well end the harmless command itself.
-    fine = fine or status in (137, 152, 153, 159) and not said
+    # Limits, filters and times of the plan may well end the harmless command itself.
+    fine = fine or status in (124, 137, 152, 153, 159) and not said
     # "/bin/true" that was cut short is another program, and complains itself.
     fine = fine or status == 1 and said.startswith(b"/bin/")
     if not fine:
