@@ -224,6 +224,9 @@ int credentials_take(struct context *c)
         return -1;
     if (take_ids(c, s->uid, s->gid) < 0 || drop_bounding(c, s->bounding) < 0)
         return -1;
+    /* A change of IDs sets it to fs.suid_dumpable, for init too, with whom memory is shared. */
+    if (changes && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        return fail(c, WIRE_STEP_DUMPABLE, errno);
     if (s->ambient) {
         /* They must be inheritable before they can be ambient. */
         if (capabilities_get(c, &now) < 0)

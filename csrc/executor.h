@@ -141,6 +141,9 @@ int plan_decode(struct plan *out, uint8_t *arena,
 const char *plan_string(const struct plan *p, uint32_t reference); /* NULL for WIRE_NONE */
 int plan_check(struct plan *p); /* what the tables cannot say; called by plan_decode */
 
+/* protect.c */
+int program_protect(struct context *c, char **argv); /* may start the program anew */
+
 /* mount.c: make mounts (detached), resolve targets, attach; one entry for each phase */
 int mounts_outside(
     struct context *c); /* phase outside: operations with that flag, in the supervisor */

@@ -186,7 +186,8 @@ static int prepare(struct context *c, char **argv)
         return -1;
     c->channel = arguments.channel;
     enter_phase(c, WIRE_PHASE_DECODE);
-    if (load(c, &arguments) < 0 || take_slots(c, arguments.slots) < 0)
+    if (load(c, &arguments) < 0 || take_slots(c, arguments.slots) < 0 ||
+        program_protect(c, argv) < 0)
         return 0;
     if (setting(c, WIRE_SETTING_SYNC_START) && c->channel < 0)
         fail(c, WIRE_STEP_CHECK, EINVAL);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
@@ -109,6 +110,15 @@ static int join(struct context *c)
     return say(c, c->link, WIRE_MESSAGE_STARTED, 0, -1);
 }
 
+/* The caller's session keyring, and the keys in it, are nobody's business inside. Filters refuse
+ * keyctl(2) as a rule; without one a fresh keyring is joined, as far as the caller's quota of keys
+ * allows it: with hundreds of sandboxes at once it may not. */
+static void leave_keyring(const struct plan *p)
+{
+    if (p->settings->seccomp_length == 0)
+        syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+}
+
 static int identity(struct context *c)
 {
     const struct plan *p = c->plan;
@@ -118,6 +128,7 @@ static int identity(struct context *c)
     /* Its files in /proc were needed until here. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
         return fail(c, WIRE_STEP_DUMPABLE, errno);
+    leave_keyring(p);
     const char *name = plan_string(p, p->settings->hostname);
     if (name && sethostname(name, strlen(name)) < 0)
         return fail(c, WIRE_STEP_SETHOSTNAME, errno);

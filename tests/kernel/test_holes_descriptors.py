@@ -232,6 +232,24 @@ def test_the_executor_cannot_be_overwritten(run: Sublet, sublet_exec: Path) -> N
     assert (sublet_exec.read_bytes(), sublet_exec.stat().st_mtime_ns) == before
 
 
+def test_an_executor_of_the_users_own_runs_from_a_copy(run: Sublet, sublet_exec: Path) -> None:
+    """Its owner is somebody inside and could write to it; what runs cannot be written at all."""
+    own = run.user.own(Path(shutil.copy(sublet_exec, run.user.home)))
+    shown = {}
+    for name, executor in (("own", own), ("other's", sublet_exec)):
+        argv = [*run.command, "run", "--", "sh", "-c", "echo; read _"]
+        process = run.user.popen(argv, env={"SUBLET_EXEC": str(executor)}, stdin=-1)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        shown[name] = os.readlink(f"/proc/{process.pid}/exe")
+        process.communicate()
+        assert process.returncode in {0, 1}
+    assert shown["own"] == "/memfd:sublet-exec (deleted)"
+    kept = run.user.uid != sublet_exec.stat().st_uid
+    assert (shown["other's"] == str(sublet_exec)) == kept
+
+
 # ---------------------------------------------------------------- set-user-ID copies
 
 

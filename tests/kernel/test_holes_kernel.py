@@ -314,3 +314,24 @@ def test_the_keyring_of_the_caller_is_not_searched(run: Sublet) -> None:
     if outside[0] == "-1":
         probes.beyond("there are no keyrings here")
     assert run.says("--", "python3", "-c", script).split()[0] == "-1"
+
+
+def test_the_session_keyring_of_the_caller_stays_outside(run: Sublet) -> None:
+    """Without a filter too: a key that the caller's session holds is not found inside."""
+    add = (
+        "import ctypes, sys; l = ctypes.CDLL(None, use_errno=True);"
+        "l.syscall(250, 1, None) > 0 or sys.exit(9);"  # a session keyring of its own
+        "l.syscall(248, b'user', b'sublet-test', b'secret', 6, -3) > 0 or sys.exit(9);"
+        "import os; os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+    find = (
+        "import ctypes; l = ctypes.CDLL(None);"
+        "print(l.syscall(250, 10, -3, b'user', b'sublet-test', 0) > 0)"
+    )
+    control = run.user.run(["python3", "-c", add, "python3", "-c", find])
+    if control.returncode == 9:
+        probes.beyond("there are no keyrings here, or the quota of keys is used up")
+    assert control.stdout == "True\n"
+    words = ["run", "--seccomp", "none", "--", "python3", "-c", find]
+    inside = run.user.run(["python3", "-c", add, *run.command, *words])
+    assert (inside.stdout, inside.stderr) == ("False\n", "")

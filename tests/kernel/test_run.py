@@ -485,3 +485,11 @@ def test_a_plan_can_be_kept_explained_converted_and_run(run: Sublet) -> None:
     for name in ("plan.json", "plan.wire"):
         done = run("plan", "run", name)
         assert (done.returncode, done.stdout) == (6, f"{run.user.uid}\n"), done.stderr
+
+
+@pytest.mark.parametrize("mounts", ["", "m"])
+def test_it_works_in_a_user_namespace_of_the_callers(run: Sublet, mounts: str) -> None:
+    """With CAP_SYS_ADMIN over the mounts there, and without."""
+    words = [*run.command, "run", "--", "id", "-u"]
+    done = run.user.run(["unshare", f"-Ur{mounts}", *words])
+    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)

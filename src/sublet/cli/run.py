@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         _refuse_contradictions(given)
         # A slot is held open by the supervisor, and handed on to the reporter.
-        slots = {"report": int(report)} if report is not None and report.isdigit() else {}
+        slots = {"report": int(report.partition("/")[0])} if report is not None else {}
         plan = make_plan(given, slots, report)
         if "plan" in given.flags:
             _print_plan(plan, as_json="json" in given.flags)
@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
 def make_plan(given: Given, slots: dict[str, int], report: str | None = None) -> Plan:
     """Return the plan; descriptors that are held while it runs are added to *slots*.
 
-    *report*: where the JSON report goes, a path or the number of a descriptor.
+    *report*: where the JSON report goes, as launch.reporter.write() takes it.
     """
     ids_texts = given.all("ids")
     root: Literal["system", "host"] | RootFs = "system"
@@ -293,14 +293,20 @@ def _seccomp(text: str) -> Literal["default", "none"] | Profile:
 
 
 def _report_place(text: str | None) -> str | None:
-    """Return where --report goes: an absolute path, or the number of a descriptor."""
+    """Return where --report goes, as launch.reporter.write() takes it: FD, or FD/NAME."""
     if text is None:
         return None
     kind, _, number = text.partition(":")
     if kind != "fd":
-        if not text:
-            raise InputError("--report: the path is empty")
-        return os.path.abspath(text)
+        directory, name = os.path.split(os.path.abspath(text))
+        if not text or not name or text.endswith("/"):
+            raise InputError(f"--report {text!r} names no file")
+        try:
+            return f"{os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}/{name}"
+        except OSError as error:
+            raise InputError(
+                f"--report {text}: {directory}: {error.strerror}", errno=error.errno
+            ) from None
     try:
         if not (number.isascii() and number.isdigit()):
             raise OSError
@@ -333,7 +339,7 @@ def _report_failure(error: SubletError, report: str) -> None:
         write(whole, report)
     except OSError as failed:
         raise InputError(
-            f"the report cannot be written to {report}: {failed.strerror}", errno=failed.errno
+            f"the report cannot be written: {failed.strerror}", errno=failed.errno
         ) from error
 
 

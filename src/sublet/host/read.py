@@ -35,6 +35,8 @@ EVERYTHING: frozenset[Part] = frozenset({"subids", "helpers", "sysctls", "root",
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FIRST_SUGGESTED = 100000
 SUGGESTED_COUNT = 65536
+NS_GET_USERNS = 0xB701
+"""ioctl_ns(2): the user namespace that owns a namespace."""
 
 
 def read_facts(host: Host | None = None, need: Iterable[Part] = EVERYTHING) -> Facts:
@@ -57,6 +59,8 @@ def read_facts(host: Host | None = None, need: Iterable[Part] = EVERYTHING) -> F
     if not initial:  # whose map is the identity
         rest["uid_map"] = _own_map(host, "/proc/self/uid_map")
         rest["gid_map"] = _own_map(host, "/proc/self/gid_map")
+        rest["owns_mounts"] = _owns_mounts(host)
+        rest["setgroups_denied"] = (host.read("/proc/self/setgroups") or "").strip() == "deny"
     if "subids" in parts:
         elsewhere = _subids_elsewhere(host)
         rest["subuids"] = _subordinate(host, "/etc/subuid", user, uid, elsewhere=elsewhere)
@@ -132,6 +136,28 @@ def _status(host: Host) -> dict[str, str]:
             hint="Sublet needs a proc file system at /proc: mount -t proc proc /proc.",
         )
     return fields
+
+
+def _owns_mounts(host: Host) -> bool:
+    """Tell whether our mount namespace belongs to our user namespace (ioctl_ns(2))."""
+    import fcntl
+
+    if not host.real:
+        return True
+    try:
+        mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        owner = fcntl.ioctl(mounts, NS_GET_USERNS)
+    except OSError:  # EPERM: a namespace above ours
+        return False
+    finally:
+        os.close(mounts)
+    try:
+        return host.readlink("/proc/self/ns/user") == f"user:[{os.fstat(owner).st_ino}]"
+    finally:
+        os.close(owner)
 
 
 def _initial(host: Host) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Isolated (-I) and without site (-S), the interpreter finds the standard library and nothing else,
 # whatever the environment and the working directory hold; so the package's place is passed along.
 BOOTSTRAP = (
-    "import sys; sys.path.insert(0, sys.argv[1]);"
+    "import sys; sys.path.append(sys.argv[1]);"
     " from sublet.launch.reporter import main; sys.exit(main(sys.argv[2:]))"
 )
 
@@ -32,8 +32,8 @@ BOOTSTRAP = (
 def command(report: str | None = None) -> tuple[str, ...]:
     """Return the reporter's argv, for the plan.
 
-    *report*: where the JSON report goes: a path, or the number of a descriptor. Empty where there
-    is no interpreter to name: the executor then says it in its own terse words.
+    *report*: where the JSON report goes, as for :func:`write`. Empty where there is no interpreter
+    to name: the executor then says it in its own terse words.
     """
     if not sys.executable:
         return ()
@@ -41,7 +41,7 @@ def command(report: str | None = None) -> tuple[str, ...]:
     argv = (sys.executable, "-I", "-S", "-c", BOOTSTRAP, place)
     if report is None:
         return argv
-    return (*argv, "--report", report if report.isdigit() else os.path.abspath(report))
+    return (*argv, "--report", report)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -70,44 +70,58 @@ def say(error: SubletError) -> None:
 
 
 def write(report: dict[str, Any], where: str) -> None:
-    """Write the JSON *report* to the path or descriptor number *where*.
+    """Write the JSON *report* to *where*: ``FD``, ``FD/NAME`` or an absolute path.
 
-    A file appears whole or not at all: it is written beside its place and then renamed. OSError
-    where it cannot be written.
+    FD/NAME is a file in a directory that was opened before the run: the command may have put
+    another one, or a link, at its path meanwhile. A file appears whole or not at all: it is
+    written beside its place and then renamed. OSError where it cannot be written.
     """
     import json
 
     data = (json.dumps(report, indent=2, ensure_ascii=True) + "\n").encode()
-    if where.isdigit():
-        _write_all(int(where), data)
+    if where.startswith("/"):
+        parent, name = os.path.split(where)
+        directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:
+        number, _, name = where.partition("/")
+        directory = int(number)
+    if not name:
+        _write_all(directory, data)
         return
     try:
-        plain = stat.S_ISREG(os.stat(where).st_mode)
+        plain = stat.S_ISREG(os.stat(name, dir_fd=directory).st_mode)
     except FileNotFoundError:
         plain = True
     if not plain:  # a terminal, a pipe: nothing to rename over
         # Not waiting: the command may have put a FIFO there that nobody will ever read.
-        fd = os.open(where, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        fd = os.open(name, flags, dir_fd=directory)
         try:
             if stat.S_ISREG(os.fstat(fd).st_mode):  # a link, and exchanged meanwhile
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), where)
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
             os.set_blocking(fd, True)
             _write_all(fd, data)
         finally:
             os.close(fd)
         return
-    directory, name = os.path.split(os.path.abspath(where))
-    beside = os.path.join(directory, f".{name}.{os.getpid()}")
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    beside = f".{name}.{os.getpid()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    fd = os.open(beside, flags, 0o644, dir_fd=directory)
     try:
         try:
             _write_all(fd, data)
         finally:
             os.close(fd)
-        os.replace(beside, where)
+        os.replace(beside, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
-        os.unlink(beside)
+        os.unlink(beside, dir_fd=directory)
         raise
+
+
+def _place(where: str) -> str:
+    """Name the place that write() takes, for people."""
+    number, slash, name = where.partition("/")
+    return f"descriptor {number}" if not slash else name if number else where
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -141,7 +155,7 @@ def _report(argv: Sequence[str]) -> int:
         except OSError as failed:
             say(
                 SubletError(
-                    f"the report cannot be written to {where}: {failed.strerror}",
+                    f"the report cannot be written to {_place(where)}: {failed.strerror}",
                     hint="Name a file in a directory that you may write to, or a descriptor.",
                 )
             )

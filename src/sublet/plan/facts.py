@@ -102,10 +102,12 @@ class Facts(Value):
 
     ``uid``, ``gid``, ``euid``, ``egid``, ``groups``: of this process. ``user``: its name, None
     where it has none. ``capabilities`` (effective), ``permitted``, ``bounding``: masks, in the
-    caller's own user namespace. ``uid_map``, ``gid_map``: those of that namespace; outside is its
-    parent's. ``kernel``: major and minor version. ``architecture``: as uname(2) says it.
-    ``directory``: the working directory, None where it is gone. ``terminals``: whether 0, 1 and 2
-    are terminals. ``resolv_conf``: the file that /etc/resolv.conf really is, None without one.
+    caller's own user namespace. ``owns_mounts``: the mount namespace belongs to that
+    user namespace, so that CAP_SYS_ADMIN counts in it. ``setgroups_denied``: it forbids
+    setgroups(2). ``uid_map``, ``gid_map``: those of that namespace; outside is its parent's.
+    ``kernel``: major and minor version. ``architecture``: as uname(2) says it. ``directory``: the
+    working directory, None where it is gone. ``terminals``: whether 0, 1 and 2 are terminals.
+    ``resolv_conf``: the file that /etc/resolv.conf really is, None without one.
     """
 
     uid: int
@@ -122,6 +124,8 @@ class Facts(Value):
     bounding: int = 0x1FFFFFFFFFF
     no_new_privs: bool = False
     initial_user_namespace: bool = True
+    owns_mounts: bool = True
+    setgroups_denied: bool = False
     uid_map: IdMap = IdMap.identity()
     gid_map: IdMap = IdMap.identity()
     subuids: Subordinate = Subordinate(file="/etc/subuid")
@@ -147,6 +151,11 @@ class Facts(Value):
     def owner(self) -> str:
         """What stands for the caller in /etc/subuid: the name, or else the number."""
         return self.user or str(self.uid)
+
+    @property
+    def can_mount(self) -> bool:
+        """Whether the caller may make mounts where they are, without a namespace of their own."""
+        return self.owns_mounts and self.capable(CAP_SYS_ADMIN)
 
     def capable(self, *capabilities: int) -> bool:
         """Tell whether the caller has all these capabilities (CAP_*) in their namespace."""

@@ -92,6 +92,8 @@ def plan_identity(ids: Ids, facts: Facts) -> Identity:
         setup_uid=_setup(maps.uid, own[0], default_uid),
         setup_gid=_setup(maps.gid, own[1], default_gid),
     )
+    if facts.setgroups_denied:  # and for good: it is inherited (user_namespaces(7))
+        namespace = replace(namespace, setgroups="deny")
     return Identity(_nested(maps, facts), namespace, default_uid, default_gid)
 
 

@@ -10,7 +10,7 @@ from sublet._value import replace
 from sublet.ids import Extent, IdMap, InsideId, OutsideId
 from sublet.ids.layouts import Delegation, full, root
 from sublet.mounts.operations import Bind, Operation, Remount, Symlink, Tmpfs
-from sublet.plan.facts import CAP_SETFCAP, CAP_SYS_ADMIN
+from sublet.plan.facts import CAP_SETFCAP
 from sublet.plan.model import (
     Credentials,
     Descriptor,
@@ -76,7 +76,7 @@ def plan_inside(
 
     Raises what choose_writer() raises.
     """
-    outside = frozenset({"outside"}) if facts.capable(CAP_SYS_ADMIN) else frozenset()
+    outside = frozenset({"outside"}) if facts.can_mount else frozenset()
     namespaces: set[Namespace] = {"mount", "pid", "net", "ipc", "uts"}
     uid, gid = facts.euid or 0, facts.egid or 0
     user_namespace = UserNamespace()

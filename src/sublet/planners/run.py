@@ -5,7 +5,6 @@ from __future__ import annotations
 from sublet.errors import InputError
 from sublet.mounts.operations import Remount
 from sublet.plan import capabilities
-from sublet.plan.facts import CAP_SYS_ADMIN
 from sublet.plan.model import Plan, Process, Supervision
 from sublet.planners.identity import plan_credentials, plan_identity
 from sublet.planners.request import RootFs
@@ -83,7 +82,7 @@ def _operations(
 ) -> list[Operation]:
     # With the caller's own privileges a source may lie in directories that are closed to the
     # IDs inside. Without them, nobody outside could make the mount.
-    outside = frozenset({"outside"}) if facts.capable(CAP_SYS_ADMIN) else frozenset[str]()
+    outside = frozenset({"outside"}) if facts.can_mount else frozenset[str]()
     root = request.root
     operations: list[Operation]
     if isinstance(root, RootFs):

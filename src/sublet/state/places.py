@@ -55,7 +55,12 @@ def directory(configured: str, home: str, default: str, *, make: bool = True) ->
             " own.",
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
-        os.chmod(path, 0o700)
+        # by descriptor: what stands at the path by now may be a link to something else
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(fd, 0o700)
+        finally:
+            os.close(fd)
     return path
 
 

@@ -36,6 +36,7 @@ PYTHONS_OWN = (
     "the map's text has",
     "is no multiple of 8",
     "half of a surrogate pair",
+    "setgroups is denied in the new user namespace",
 )
 NUMBERS = (0, 1, 2, 7, 8, 0xFFFFFFFF, 0xFFFFFFFE, 0x7FFFFFFF, 0x80000000)
 

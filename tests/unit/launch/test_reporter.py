@@ -128,6 +128,21 @@ def test_a_report_that_cannot_be_written_is_a_failure(run: Run, tmp_path: Path) 
     assert "No such file" in done.stderr
 
 
+def test_a_report_stays_in_the_directory_that_was_opened(run: Run, tmp_path: Path) -> None:
+    place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
+    place.mkdir()
+    elsewhere.mkdir()
+    opened = os.open(place, os.O_PATH | os.O_DIRECTORY)
+    try:
+        place.rename(tmp_path / "moved")
+        place.symlink_to(elsewhere)
+        assert run(EXITED, f"{opened}/report.json", (opened,)).returncode == 3
+    finally:
+        os.close(opened)
+    assert not list(elsewhere.iterdir())
+    assert json.loads((tmp_path / "moved" / "report.json").read_text())["status"] == 3
+
+
 def test_a_report_to_what_is_no_file(run: Run) -> None:
     assert run(EXITED, "/dev/null").returncode == 3
     assert Path("/dev/null").is_char_device()
