@@ -54,7 +54,7 @@ _sublet() {
             --cap-drop) offered='all' ;;
             --seccomp) offered='none'; files=yes ;;
             --report) files=yes ;;
-            *) ((at > last)) || offered='--ids --user --view --rootfs --name --writable --read-only -v --bind --rw --tmpfs --dev-bind -w --workdir -e --env --clearenv -t --tty -i --interactive --ulimit --timeout --die-with-parent --net --hostname --cap-add --cap-drop --new-privs --no-new-privs --seccomp --plan --json --report --best-effort --help' ;;
+            *) ((at > last)) || offered='--ids --user --view --rootfs --name --writable --read-only -v --bind --rw --tmpfs --dev-bind -w --workdir -e --env --clearenv -t --tty -i --interactive --ulimit --timeout --die-with-parent --net --hostname --cap-add --cap-drop --new-privs --no-new-privs --seccomp --plan --json --report --help' ;;
             esac ;;
         rm) offered="--trees --help $(sublet list 2>/dev/null | sed -n '1{/^NAME/!q};1d;/^$/q;s/ .*//p')" ;;
         list) offered='--json --help' ;;

@@ -39,7 +39,6 @@ complete -c sublet -n '__fish_seen_subcommand_from run' -l seccomp -r -F -a 'non
 complete -c sublet -n '__fish_seen_subcommand_from run' -l plan -d 'print what would be done'
 complete -c sublet -n '__fish_seen_subcommand_from run' -l json
 complete -c sublet -n '__fish_seen_subcommand_from run' -l report -r -F -d 'write how it ended'
-complete -c sublet -n '__fish_seen_subcommand_from run' -l best-effort -d 'what cannot be enforced is reported instead of refused'
 complete -c sublet -n '__fish_seen_subcommand_from run' -l help
 complete -c sublet -n '__fish_seen_subcommand_from rm' -l trees -d 'drop the unpacked archives'
 complete -c sublet -n '__fish_seen_subcommand_from rm' -l help

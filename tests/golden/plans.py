@@ -257,7 +257,6 @@ def everything() -> Plan:
             timeout_ms=3_600_000,
             reporter=("/usr/bin/sublet", "report", "--json"),
             report_always=True,
-            best_effort=True,
             sync_start=True,
         ),
         slots=("root", "secret", "netns", "utsns"),

@@ -61,7 +61,7 @@ CASES: dict[str, tuple[str, Facts, RootFs | None, Account | None]] = {
     "process": (
         (
             "-t -e A=1 -e TERM -e NOT --clearenv --hostname box --ulimit nofile=64:128"
-            " --timeout 1.5 --die-with-parent --best-effort --seccomp none -- sh -c true"
+            " --timeout 1.5 --die-with-parent --seccomp none -- sh -c true"
         ),
         DEBIAN,
         None,

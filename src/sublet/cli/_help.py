@@ -81,7 +81,6 @@ Isolation
 Sublet itself
   --plan                print what would be done, and do nothing; with --json as JSON
   --report FILE|fd:N    write how it ended, as JSON
-  --best-effort         what cannot be enforced is reported instead of refused
 
 Exit status: the command's own; 128+N when signal N ended it; 124 after a timeout; 127 when the
 command was not found, 126 when it cannot be executed; 125 when Sublet failed.

@@ -64,7 +64,6 @@ OPTIONS: Table = {
     "--plan": ("plan", "flag"),
     "--json": ("json", "flag"),
     "--report": ("report", "value"),
-    "--best-effort": ("best-effort", "flag"),
 }
 ONE_ID = frozenset({"keep", "root", "host"})
 
@@ -169,7 +168,6 @@ def make_request(
         timeout_ms=timeout,
         terminal="tty" in flags or interactive,
         die_with_parent="die-with-parent" in flags,
-        best_effort="best-effort" in flags,
         reporter=reporter,
         report_always="report" in values,
     )

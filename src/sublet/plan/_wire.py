@@ -45,9 +45,8 @@ ENUMS: dict[str, dict[str, int]] = {
         "set_groups": 128,
         "set_credentials": 256,
         "report_always": 512,
-        "best_effort": 1024,
-        "lock_namespaces": 2048,
-        "sync_start": 4096,
+        "lock_namespaces": 1024,
+        "sync_start": 2048,
     },
     "attribute": {
         "read_only": 1,

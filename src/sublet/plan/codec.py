@@ -47,7 +47,6 @@ SETTINGS = {
     "init": "supervision",
     "die_with_parent": "supervision",
     "report_always": "supervision",
-    "best_effort": "supervision",
     "sync_start": "supervision",
 }
 # Fields of records.settings, by the part of the plan that has them under the same name.

@@ -345,8 +345,6 @@ def _supervision(plan: Plan) -> Iterable[str]:
     if supervision.reporter:
         when = "at the end" if supervision.report_always else "on failure"
         yield f"run {_shell(supervision.reporter)} {when}, to report"
-    if supervision.best_effort:
-        yield "go on without what the kernel cannot enforce, and report it"
 
 
 def _command(plan: Plan) -> str:

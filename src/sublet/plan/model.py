@@ -115,7 +115,6 @@ class Supervision(Value):
     timeout_ms: int = 0
     reporter: tuple[str, ...] = ()
     report_always: bool = False
-    best_effort: bool = False
     sync_start: bool = False
 
 

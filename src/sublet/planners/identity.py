@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sublet._value import Value, replace
-from sublet.errors import HostError, InputError
+from sublet.errors import HostError, InputError, NotDelegatedError
 from sublet.ids import IdMap, IdSet, InsideId, OutsideId, Range
 from sublet.ids.layouts import SUGGESTED, Delegation, full, keep, keep_id, nomap
 from sublet.ids.layouts import root as root_only
@@ -157,10 +157,11 @@ def _maps(ids: Ids, facts: Facts, uid: OutsideId, gid: OutsideId) -> Maps:
         groups_map = ids.groups if ids.groups.extents else keep(gid)
         return Maps(_apart(users_map, uid), _apart(groups_map, gid))
     users, groups = _delegation(uid, facts.subuids, facts), _delegation(gid, facts.subgids, facts)
-    if layout == "full":
-        return Maps(full(users), full(groups))
-    if layout == "nomap":
-        return Maps(nomap(users), nomap(groups))
+    if layout in {"full", "nomap"}:
+        if not users.ranges and not groups.ranges:
+            raise _nothing_delegated(users, groups)
+        lay_out = full if layout == "full" else nomap
+        return Maps(lay_out(users), lay_out(groups))
     inside = None if ids.uid is None else InsideId(ids.uid)
     group = None if ids.gid is None else InsideId(ids.gid)
     if not users.ranges or not groups.ranges:
@@ -176,6 +177,18 @@ def _delegation(caller: OutsideId, subordinate: Subordinate, facts: Facts) -> De
         facts.owner,
         subordinate.file,
         subordinate.suggested or SUGGESTED,
+    )
+
+
+def _nothing_delegated(users: Delegation, groups: Delegation) -> NotDelegatedError:
+    """Name both lines at once: mending one file would only lead to the next refusal."""
+    lines = [f'"{one.owner}:{one.suggested}" to {one.file}' for one in (users, groups)]
+    if users.suggested == groups.suggested:
+        lines = [f'"{users.owner}:{users.suggested}" to {users.file} and {groups.file}']
+    return NotDelegatedError(
+        f"no subordinate IDs are delegated to {users.owner} in {users.file} and {groups.file}",
+        path=users.file,
+        hint=f"As root, add the line {', and the line '.join(lines)}.",
     )
 
 

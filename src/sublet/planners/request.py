@@ -111,7 +111,6 @@ class Request(Value):
     timeout_ms: int = 0
     terminal: bool = False
     die_with_parent: bool = False
-    best_effort: bool = False
     reporter: tuple[str, ...] = ()
     report_always: bool = False
     slots: tuple[str, ...] = ()

@@ -71,7 +71,6 @@ def plan_run(request: Request, facts: Facts) -> Plan:
             timeout_ms=request.timeout_ms,
             reporter=request.reporter,
             report_always=request.report_always,
-            best_effort=request.best_effort,
         ),
         slots=request.slots,
     )

@@ -222,7 +222,6 @@ def supervisions(draw: Draw, *, init: bool) -> Supervision:
         timeout_ms=draw(U64),
         reporter=reporter,
         report_always=bool(reporter) and draw(st.booleans()),
-        best_effort=draw(st.booleans()),
         sync_start=draw(st.booleans()),
     )
 

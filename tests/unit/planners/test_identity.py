@@ -81,7 +81,9 @@ def test_a_user_without_sub_ids_can_be_one_user() -> None:
 def test_without_delegation_the_line_to_add_is_named(text: str) -> None:
     with pytest.raises(NotDelegatedError) as caught:
         plan_identity(parse_ids([text]), NO_SUB_IDS)
-    assert 'add the line "nosub:165536:65536" to /etc/subuid' in (caught.value.hint or "")
+    assert 'add the line "nosub:165536:65536" to /etc/subuid and /etc/subgid' in (
+        caught.value.hint or ""
+    )
 
 
 def test_a_map_that_asks_for_more_than_is_delegated_names_the_ids() -> None:
