@@ -165,7 +165,7 @@ def _decompressor(
         except ImportError:
             raise ArchiveError(
                 "the archive is compressed with zstd, and this Python has no module for it",
-                hint="Install the package zstandard for this Python, or unpack with: zstd -d FILE",
+                hint="Install the extra: pip install 'sublet[zstd]'; or unpack with: zstd -d FILE",
             ) from None
         return lambda: _Zstandard(zstandard.ZstdDecompressor().decompressobj()), _feed_limited
     return zstd.ZstdDecompressor, _feed_limited
