@@ -32,7 +32,7 @@ from sublet.host import read_facts
 from sublet.ids import IdMap, OutsideId
 from sublet.ids.layouts import Delegation, full, root
 from sublet.launch.become import become
-from sublet.launch.reporter import command
+from sublet.launch.executor import reporter_command as command
 from sublet.launch.spawn import spawn
 from sublet.mounts.operations import Bind, Proc, Tmpfs
 from sublet.plan.model import (

@@ -12,7 +12,7 @@ from sublet._value import replace
 from sublet.cli._options import Given, parse
 from sublet.errors import InputError, SubletError
 from sublet.host import read_facts
-from sublet.launch.reporter import command
+from sublet.launch.executor import reporter_command
 from sublet.planners.identity import parse_ids
 from sublet.planners.request import Account, Request, RootFs
 from sublet.planners.run import plan_run
@@ -114,7 +114,7 @@ def make_plan(given: Given, slots: dict[str, int], report: str | None = None) ->
                 hint="There are system and host; --rootfs PATH is for a tree of another system.",
             )
         root = "host" if view == "host" else "system"
-    request = make_request(given, facts, ids, root, reporter=command(report))
+    request = make_request(given, facts, ids, root, reporter=reporter_command(report))
     if slots:
         request = replace(request, slots=tuple(slots))
     return plan_run(request, facts)

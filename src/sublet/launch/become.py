@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 def become(plan: Plan, slots: Mapping[str, int] | None = None) -> NoReturn:
     """Replace this process with the executor of *plan*.
 
-    *slots*: the descriptor for each slot that the plan names. PlanError for a plan that is not
-    valid; HostError where the executor cannot be executed.
+    *plan*: a valid one, from a planner or decoded; the executor checks it all the same, but its
+    refusal is terse. *slots*: the descriptor for each slot that the plan names. HostError where
+    the executor cannot be executed.
     """
     given = slots or {}
     path = find_executor()
-    fd = in_memory(encode(plan))
+    fd = in_memory(encode(plan, checked=True))
     for inherited in (fd, *given.values()):
         os.set_inheritable(inherited, True)
     for stream in (sys.stdout, sys.stderr):

@@ -1,8 +1,9 @@
-"""The executor's program, and the plan in a descriptor for it."""
+"""The executor's program, the plan in a descriptor for it, and the reporter it ends as."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 from sublet.errors import HostError
 
@@ -12,6 +13,14 @@ if TYPE_CHECKING:
 
 OVERRIDE = "SUBLET_EXEC"
 """Environment variable that names another executor, such as one built with sanitizers."""
+
+
+# Isolated (-I) and without site (-S), the interpreter finds the standard library and nothing else,
+# whatever the environment and the working directory hold; so the package's place is passed along.
+BOOTSTRAP = (
+    "import sys; sys.path.append(sys.argv[1]);"
+    " from sublet.launch.reporter import main; sys.exit(main(sys.argv[2:]))"
+)
 
 
 def find_executor(environ: Mapping[str, str] | None = None) -> str:
@@ -62,3 +71,18 @@ def command(
     for name, fd in slots.items():
         argv += ("--slot", f"{name}={fd}")
     return [*argv, "--plan", str(plan)]
+
+
+def reporter_command(report: str | None = None) -> tuple[str, ...]:
+    """Return the reporter's argv, for the plan.
+
+    *report*: where the JSON report goes, as reporter.write() takes it. Empty where there is no
+    interpreter to name: the executor then says it in its own terse words.
+    """
+    if not sys.executable:
+        return ()
+    place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    argv = (sys.executable, "-I", "-S", "-c", BOOTSTRAP, place)
+    if report is None:
+        return argv
+    return (*argv, "--report", report)

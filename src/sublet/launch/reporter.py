@@ -2,7 +2,7 @@
 
 It turns the last message into a sentence on standard error, or a JSON report, and exits with the
 status of the whole command (docs/protocol.md, The reporter). While the sandbox runs, nothing of it
-is in memory: :func:`command` only says how it will be started.
+is in memory; launch.executor.reporter_command() says how it will be started.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import sys
 
 from sublet.errors import InputError, SubletError
 
@@ -20,28 +19,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sublet.launch.report import Report
-
-# Isolated (-I) and without site (-S), the interpreter finds the standard library and nothing else,
-# whatever the environment and the working directory hold; so the package's place is passed along.
-BOOTSTRAP = (
-    "import sys; sys.path.append(sys.argv[1]);"
-    " from sublet.launch.reporter import main; sys.exit(main(sys.argv[2:]))"
-)
-
-
-def command(report: str | None = None) -> tuple[str, ...]:
-    """Return the reporter's argv, for the plan.
-
-    *report*: where the JSON report goes, as for :func:`write`. Empty where there is no interpreter
-    to name: the executor then says it in its own terse words.
-    """
-    if not sys.executable:
-        return ()
-    place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    argv = (sys.executable, "-I", "-S", "-c", BOOTSTRAP, place)
-    if report is None:
-        return argv
-    return (*argv, "--report", report)
 
 
 def main(argv: Sequence[str]) -> int:

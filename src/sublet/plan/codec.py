@@ -14,7 +14,6 @@ import struct
 
 from sublet.errors import PlanError
 from sublet.plan import _wire
-from sublet.plan.validate import validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,9 +78,15 @@ PARTS: dict[str, tuple[str, ...]] = {
 # ---------------------------------------------------------------- encoding
 
 
-def encode(plan: Plan) -> bytes:
-    """Return the wire form of *plan*, which is validated first; PlanError where it is not valid."""
-    validate(plan)
+def encode(plan: Plan, *, checked: bool = False) -> bytes:
+    """Return the wire form of *plan*, which is validated first; PlanError where it is not valid.
+
+    *checked*: it is known to be valid, as the planners' and all decoded plans are.
+    """
+    if not checked:
+        from sublet.plan.validate import validate
+
+        validate(plan)
     writer = _Writer(plan.slots)
     values = _settings_of(plan)
     sections: dict[str, Iterable[bytes | bytearray]] = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sublet.launch import reporter
-from sublet.launch.executor import in_memory
+from sublet.launch.executor import in_memory, reporter_command
 from sublet.launch.report import report_of
 from sublet.plan.codec import encode
 from sublet.plan.message import Message
@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> Run:
     ) -> subprocess.CompletedProcess[str]:
         plan = Plan(
             Process(("no-such-tool",), search_path="/bin"),
-            supervision=Supervision(timeout_ms=1500, reporter=reporter.command(report)),
+            supervision=Supervision(timeout_ms=1500, reporter=reporter_command(report)),
         )
         record = in_memory(message if isinstance(message, bytes) else message.encode())
         wire = in_memory(encode(plan))
