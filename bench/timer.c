@@ -1,6 +1,6 @@
 /* Times whole commands, one after the other in rounds, so that all of them meet the same machine.
  *
- *     timer ROUNDS COMMAND [ARG...] [::: COMMAND [ARG...]]...
+ *     timer ROUNDS PAUSE COMMAND [ARG...] [::: COMMAND [ARG...]]...
  *
  * Prints a line for each round: nanoseconds from posix_spawn to wait of each command. Output of the
  * commands goes to /dev/null; a command that fails ends it all with status 1. A caller of a few
@@ -27,14 +27,18 @@ static long long now(void)
 
 int main(int argc, char **argv)
 {
+    struct timespec pause = {0};
     posix_spawn_file_actions_t quiet;
     char **commands[64];
     int count = 0;
 
-    if (argc < 3)
+    if (argc < 4)
         return 2;
-    commands[count++] = argv + 2;
-    for (int i = 2; i < argc; i++) {
+    /* The kernel takes namespaces and cgroups down after their last process has ended: with a
+     * pause, what a heavy command leaves behind is not in the figures of the next. */
+    pause.tv_nsec = atoi(argv[2]) * 1000000L;
+    commands[count++] = argv + 3;
+    for (int i = 3; i < argc; i++) {
         if (strcmp(argv[i], ":::") == 0 && count < 64) {
             argv[i] = NULL;
             commands[count++] = argv + i + 1;
@@ -55,6 +59,8 @@ int main(int argc, char **argv)
                 return 1;
             }
             printf("%lld%c", now() - start, i + 1 < count ? ' ' : '\n');
+            if (pause.tv_nsec > 0)
+                nanosleep(&pause, NULL);
         }
     }
     return 0;

@@ -22,7 +22,7 @@ from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent.parent / "src"
 NAMESPACE = ["unshare", "--user", "--map-auto", "--map-root-user", "--"]
-ROUNDS = 5
+ROUNDS = 9
 
 
 def entrance() -> list[str]:

@@ -179,15 +179,28 @@ static int take_slots(struct context *c, char **options)
     return taken == count ? 0 : fail(c, WIRE_STEP_CHECK, ENXIO);
 }
 
-static int prepare(struct context *c, char **argv)
+/* Before the program is started anew, which keeps the request but not the parent's PID. */
+static void follow_parent(struct context *c, pid_t parent)
+{
+    if (!setting(c, WIRE_SETTING_DIE_WITH_PARENT))
+        return;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        fail(c, WIRE_STEP_PDEATHSIG, errno);
+    else if (getppid() != parent)
+        _exit(EXIT_SETUP); /* it died before it could be watched */
+}
+
+static int prepare(struct context *c, char **argv, pid_t parent)
 {
     struct arguments arguments;
     if (parse(argv, &arguments) < 0)
         return -1;
     c->channel = arguments.channel;
     enter_phase(c, WIRE_PHASE_DECODE);
-    if (load(c, &arguments) < 0 || take_slots(c, arguments.slots) < 0 ||
-        program_protect(c, argv) < 0)
+    if (load(c, &arguments) < 0 || take_slots(c, arguments.slots) < 0)
+        return 0;
+    follow_parent(c, parent);
+    if (c->shared->failure.noted || program_protect(c, argv) < 0)
         return 0;
     if (setting(c, WIRE_SETTING_SYNC_START) && c->channel < 0)
         fail(c, WIRE_STEP_CHECK, EINVAL);
@@ -240,14 +253,7 @@ int main(int argc, char **argv)
     }
     fill_standard_descriptors(c);
     reset_signals();
-    if (prepare(c, argv) < 0)
+    if (prepare(c, argv, parent) < 0)
         return EXIT_SETUP;
-    if (!c->shared->failure.noted && setting(c, WIRE_SETTING_DIE_WITH_PARENT)) {
-        enter_phase(c, WIRE_PHASE_START);
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-            fail(c, WIRE_STEP_PDEATHSIG, errno);
-        else if (getppid() != parent)
-            return EXIT_SETUP; /* it died before it could be watched */
-    }
     return supervise(c);
 }
