@@ -244,6 +244,14 @@ def children(pid: int) -> list[int]:
     return direct + [below for child in direct for below in children(child)]
 
 
+def soon_gone(user: User) -> None:
+    """See that no half-made tree stays, even without a further run."""
+    deadline = time.monotonic() + 30
+    while list(trees(user).glob("*.partial")):
+        assert time.monotonic() < deadline, "a half-made tree stays"
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("victim", ["parent", "executor", "init", "unpacker"])
 def test_a_kill_leaves_nothing_that_the_next_run_would_use(run: Sublet, victim: str) -> None:
     archive = many_files(run.user)
@@ -253,7 +261,8 @@ def test_a_kill_leaves_nothing_that_the_next_run_would_use(run: Sublet, victim: 
         wait_for_partial(run.user)
         time.sleep(attempt * 0.04)
         family = [process.pid, *children(process.pid)]
-        depth = {"parent": 0, "executor": 1, "init": 2, "unpacker": len(family) - 1}[victim]
+        # the janitor is started before the executor
+        depth = {"parent": 0, "executor": 2, "init": 3, "unpacker": len(family) - 1}[victim]
         if depth >= len(family):  # it has just ended
             process.communicate(timeout=60)
             continue
@@ -262,6 +271,7 @@ def test_a_kill_leaves_nothing_that_the_next_run_would_use(run: Sublet, victim: 
         process.communicate(timeout=60)
         assert process.returncode != 0
         assert [path for path in trees(run.user).iterdir() if "." not in path.name] == []
+        soon_gone(run.user)
     assert killed
     last = "/var/d59/f5999"
     assert run.says(*words(archive), "sh", "-c", f"cat {last}; stat -c %u {last}") == "599999\n"
@@ -272,6 +282,9 @@ def test_leftovers_of_another_map_are_swept(alice_run: Sublet) -> None:
     archive = many_files(alice_run.user)
     process = alice_run.user.popen([*alice_run.command, "run", *words(archive), "true"])
     partial = wait_for_partial(alice_run.user)
+    janitor = children(process.pid)[0]
+    assert b"janitor" in Path(f"/proc/{janitor}/cmdline").read_bytes()
+    os.kill(janitor, signal.SIGKILL)
     process.kill()
     process.communicate(timeout=60)
     assert partial.exists()

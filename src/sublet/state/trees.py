@@ -21,6 +21,7 @@ from sublet._value import Value
 from sublet.errors import ArchiveError, InputError, StateError
 from sublet.planners.inside import owns_everything
 from sublet.state import settings
+from sublet.state.janitor import Janitor
 from sublet.state.locks import Lock
 from sublet.state.places import subdirectory
 
@@ -123,7 +124,8 @@ def prepare(cache: str, archive: Archive, inside: Inside, progress: Progress | N
             lock.take()
             if not _is_there(trees, name, key):
                 sweep(cache, inside)
-                _unpack(f"{trees}/{name}", key, archive, inside, lock, progress)
+                with Janitor(cache, f"{trees}/{name}.partial"):
+                    _unpack(f"{trees}/{name}", key, archive, inside, lock, progress)
     except BaseException:
         lock.close()
         raise
