@@ -69,6 +69,17 @@ def test_what_others_own_in_a_layer_is_dropped_too(run: Sublet) -> None:
     assert list(layers(run.user).iterdir()) == []
 
 
+def test_a_removal_that_was_cut_short_is_finished(run: Sublet) -> None:
+    archive = root_archive(run.user)
+    options = ("--ids", "full", "--rootfs", str(archive), "--name", "n", *PROGRAMS, "--")
+    run.says(*options, "sh", "-c", "mkdir -p /var/a && chown 42:42 /var/a")
+    place = layers(run.user)
+    (place / "n").rename(place / ".n.removed")
+    assert run("rm", "n").returncode == 0
+    assert list(place.iterdir()) == []
+    assert run("rm", "n").returncode == 125
+
+
 def test_a_first_run_that_fails_makes_no_layer(run: Sublet) -> None:
     run.user.write("bad.tar", "no archive\n" * 100)
     bad = ("--rootfs", str(run.user.home / "bad.tar"), "--name", "n")

@@ -8,7 +8,6 @@ import sys
 from sublet.cli._options import parse
 from sublet.errors import InputError, StateError
 from sublet.host import read_facts
-from sublet.planners.identity import parse_ids, plan_identity
 from sublet.state import names, trees
 from sublet.state.inside import Inside
 from sublet.state.places import cache_directory, data_directory
@@ -24,7 +23,7 @@ OPTIONS: Table = {"--trees": ("trees", "flag")}
 
 
 def main(argv: Sequence[str]) -> int:
-    """Drop layers, each inside of the map that its files were written with, or the cache."""
+    """Drop layers, or the cache; the maps that their files were written with do not matter."""
     given = parse("rm", OPTIONS, argv, mixed=True)
     if "help" in given.flags:
         from sublet.cli._help import main as show
@@ -35,8 +34,7 @@ def main(argv: Sequence[str]) -> int:
     facts = read_facts()
     data = data_directory(os.environ, facts.home)
     for name in given.rest:
-        ids = parse_ids([names.settings(data, name)["ids"]])
-        names.drop(data, name, Inside(facts, plan_identity(ids, facts).maps))
+        names.drop(data, name, Inside(facts, None))
     return _drop_trees(facts) if "trees" in given.flags else 0
 
 

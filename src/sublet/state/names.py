@@ -135,17 +135,6 @@ def listing(data: str) -> list[tuple[str, dict[str, str]]]:
     return [(name, settings) for name, settings in found if settings is not None]
 
 
-def settings(data: str, name: str) -> dict[str, str]:
-    """Return what the layer *name* was made with. Raises InputError where there is none."""
-    check(name)
-    known = _settings(f"{subdirectory(data, 'names')}/{name}")
-    if known is None:
-        raise InputError(
-            f"there is no layer named {name}", hint="`sublet list` shows what there is."
-        )
-    return known
-
-
 def drop(data: str, name: str, inside: Inside) -> None:
     """Remove the layer *name*; the map of *inside* does not matter.
 
@@ -157,7 +146,9 @@ def drop(data: str, name: str, inside: Inside) -> None:
     # an earlier removal may have been interrupted
     doomed = f"{names}/.{name}.removed"
     if not os.path.isdir(directory) and not os.path.isdir(doomed):
-        settings(data, name)  # says that there is none
+        raise InputError(
+            f"there is no layer named {name}", hint="`sublet list` shows what there is."
+        )
     with Lock(f"{names}/{name}.lock") as lock:
         lock.take_or_refuse(f"the name {name}", IN_USE)
         inside.remove(doomed)
